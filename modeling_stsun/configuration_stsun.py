@@ -1,0 +1,151 @@
+# Copyright 2026 The STSUN Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""STSUN model configuration"""
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import auto_docstring
+
+
+@auto_docstring(checkpoint="stsun/stsun-base")
+@strict
+class STSUNConfig(PreTrainedConfig):
+    r"""
+    tasks (`list[str]`, *optional*, defaults to the three tasks of the paper):
+        Names of the tasks; `task_ids` are positions in this list.
+    band_types (`list[str]`, *optional*):
+        Names of the kinds of band that have an embedding of their own: the kind, and for radar the polarisation;
+        `band_types` of the model's inputs are positions in this list.
+    unified_size (`int`, *optional*, defaults to 256):
+        Longest side of the unified grid in cells. An image of `H x W` pixels is cut into cells of `p x p` pixels with
+        `p = ceil(max(H, W) / unified_size)`, unless `cell_sizes` asks for another `p`.
+    unified_channels (`int`, *optional*, defaults to 32):
+        Channels of the unified grid (E in the paper).
+    cell_rank (`int`, *optional*, defaults to 4):
+        Number of basis functions over the positions inside a cell that generated weights are combined from.
+    patch_size (`int`, *optional*, defaults to 8):
+        Cells along one side of a token.
+    stem_channels (`int`, *optional*, defaults to 64):
+        Channels of the convolutions between the unified grid and the tokens.
+    window_sizes (`list[list[int]]`, *optional*, defaults to `[[32, 8], [16, 16], [8, 32]]`):
+        Attention windows (height, width) in tokens that successive blocks use, followed by one block over the whole
+        grid, and again from the start.
+    unified_time_size (`int`, *optional*, defaults to 8):
+        Number of unified times that the temporal module maps the dates to; each carries a share of the channels.
+    hypernetwork_hidden_size (`int`, *optional*, defaults to 64):
+        Width of the hypernetworks.
+    hypernetwork_num_layers (`int`, *optional*, defaults to 2):
+        Layers of the hypernetworks over bands and over dates.
+    hypernetwork_num_heads (`int`, *optional*, defaults to 4):
+        Attention heads of the hypernetworks.
+    category_embeds_dim (`int`, *optional*):
+        Size of the embeddings that may be given as `category_embeds` in place of `category_ids`, for instance the width
+        of a text encoder. `None` = none are accepted.
+    rope_theta (`float`, *optional*, defaults to 100.0):
+        Base of the rotary position codes; positions are counted in tokens.
+    dice_loss_weight (`float`, *optional*, defaults to 0.5):
+        Weight of the Dice loss beside the cross-entropy.
+    class_weights (`list[float]`, *optional*):
+        Weight of each class of `id2label` in the cross-entropy; `None` = all 1.
+
+    Example:
+
+    ```python
+    >>> from modeling_stsun import STSUNConfig, STSUNModel
+
+    >>> configuration = STSUNConfig()
+    >>> model = STSUNModel(configuration)
+    >>> configuration = model.config
+    ```"""
+
+    model_type = "stsun"
+
+    tasks: list[str] | None = None
+    band_types: list[str] | None = None
+    unified_size: int = 256
+    unified_channels: int = 32
+    cell_rank: int = 4
+    patch_size: int = 8
+    stem_channels: int = 64
+    hidden_size: int = 512
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 8
+    intermediate_size: int = 2048
+    hidden_act: str = "gelu"
+    attention_dropout: float | int = 0.0
+    window_sizes: list[list[int]] | None = None
+    unified_time_size: int = 8
+    hypernetwork_hidden_size: int = 64
+    hypernetwork_num_layers: int = 2
+    hypernetwork_num_heads: int = 4
+    category_embeds_dim: int | None = None
+    rope_theta: float | int = 100.0
+    layer_norm_eps: float = 1e-6
+    dice_loss_weight: float | int = 0.5
+    class_weights: list[float] | None = None
+
+    def __post_init__(self, **kwargs):
+        if self.tasks is None:
+            self.tasks = ["semantic_segmentation", "binary_change_detection", "semantic_change_detection"]
+        if self.band_types is None:
+            self.band_types = [
+                *("other", "reflective", "thermal", "elevation", "index"),
+                *("sar", "sar_vv", "sar_vh", "sar_hh", "sar_hv"),
+            ]
+        if self.window_sizes is None:
+            self.window_sizes = [[32, 8], [16, 16], [8, 32]]
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self):
+        """Part of `@strict` validation: sizes that do not fit together are refused here, not deep in a forward pass."""
+        if self.hidden_size % self.num_attention_heads or (self.hidden_size // self.num_attention_heads) % 4:
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be a multiple of 4 * num_attention_heads "
+                f"({self.num_attention_heads}): each head rotates two axes of pairs."
+            )
+        if self.hypernetwork_hidden_size % self.hypernetwork_num_heads:
+            raise ValueError(
+                f"hypernetwork_hidden_size ({self.hypernetwork_hidden_size}) must be a multiple of hypernetwork_num_heads "
+                f"({self.hypernetwork_num_heads})."
+            )
+        if self.num_hidden_layers < 2 or self.num_hidden_layers % 2:
+            raise ValueError(
+                f"num_hidden_layers ({self.num_hidden_layers}) must be even and at least 2: half of the blocks come before "
+                "the temporal module, half after."
+            )
+        for name in ("hidden_size", "unified_channels"):
+            if getattr(self, name) % self.unified_time_size:
+                raise ValueError(
+                    f"{name} ({getattr(self, name)}) must be a multiple of unified_time_size ({self.unified_time_size})."
+                )
+        for size in self.window_sizes:
+            if len(size) != 2 or min(size) < 1:
+                raise ValueError(f"window_sizes must hold pairs (height, width) of at least 1, got {size}.")
+        for name in ("tasks", "band_types"):
+            names = getattr(self, name)
+            if not names or len(set(names)) != len(names):
+                raise ValueError(f"{name} must hold at least one name, each once, got {names}.")
+        if len(set(self.id2label.values())) != len(self.id2label) or sorted(self.id2label) != list(
+            range(self.num_labels)
+        ):
+            raise ValueError(
+                f"id2label must map 0..{self.num_labels - 1} to distinct class names, got {self.id2label}."
+            )
+        if self.class_weights is not None and len(self.class_weights) != self.num_labels:
+            raise ValueError(
+                f"class_weights holds {len(self.class_weights)} values for {self.num_labels} classes in id2label."
+            )
+
+
+__all__ = ["STSUNConfig"]

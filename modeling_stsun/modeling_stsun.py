@@ -1,0 +1,1140 @@
+# Copyright 2026 The STSUN Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""PyTorch STSUN model.
+
+The file follows the data: metadata codes -> input unified module -> stem -> encoder blocks on each date -> temporal unified
+module -> decoder blocks on each output -> upsampling -> output unified module.
+
+Shapes: B samples, T dates, C bands, S outputs, K classes, H x W pixels; a cell is p x p pixels, the unified grid has
+Gh x Gw cells of E channels; a token is `patch_size` x `patch_size` cells, the token grid has h x w = N tokens of D channels.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import ModelOutput, SemanticSegmenterOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, auto_docstring
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_stsun import STSUNConfig
+from .loss_stsun import dense_prediction_loss
+
+# Fourier codes: shortest and longest period of the geometric series, and how many periods.
+WAVELENGTH_PERIODS = (60.0, 30000.0, 12)  # nm: from neighbouring narrow bands to the span from blue to thermal
+LOG_WIDTH_PERIODS = (2.0, 32.0, 4)  # octaves of the bandwidth in nm
+LOG_SIZE_PERIODS = (2.0, 64.0, 5)  # octaves of the ground sampling distance in m, and of the cell size in pixels
+DAY_PERIODS = (30.0, 36525.0, 8)  # days: from a month to a century
+LOG_DAY_PERIODS = (1.0, 16.0, 5)  # octaves of (1 + days) between a date and the ends of the output's interval
+YEAR_DAYS = 365.2425  # mean Gregorian year
+YEAR_HARMONICS = 4
+
+# What a date is to an output; the values of `output_date_roles`.
+DATE_ROLES = ("context", "described", "before", "after")
+
+
+@auto_docstring(custom_intro="Output of [`STSUNModel`].")
+@dataclass
+class STSUNModelOutput(ModelOutput):
+    r"""
+    last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_outputs, num_tokens, hidden_size)`):
+        Tokens after the last decoder block and its normalisation.
+    feature_maps (`torch.FloatTensor` of shape `(batch_size, num_outputs, grid_height, grid_width, unified_channels)`):
+        Features of each output on the unified grid.
+    cell_sizes (`list[int]`):
+        Side of a cell in pixels, for each sample.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    feature_maps: torch.FloatTensor | None = None
+    cell_sizes: list[int] | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@auto_docstring(custom_intro="Output of [`STSUNForDensePrediction`].")
+@dataclass
+class STSUNDensePredictionOutput(ModelOutput):
+    r"""
+    loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
+        Cross-entropy plus Dice loss.
+    logits (`torch.FloatTensor` of shape `(batch_size, num_outputs, num_classes, height, width)`):
+        Scores of each class, in the order of `category_ids`. One class alone is a sigmoid, several are a softmax.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+# Metadata codes
+
+
+def fourier_features(values: torch.Tensor, periods: tuple[float, float, int]) -> torch.Tensor:
+    """Sines and cosines of `values` (...) at a geometric series of periods, in float32: (..., 2 * number of periods)."""
+    shortest, longest, count = periods
+    exponents = torch.arange(count, device=values.device, dtype=torch.float32) / (count - 1)
+    angles = 2 * math.pi * values.float().unsqueeze(-1) / (shortest * (longest / shortest) ** exponents)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def season_features(days: torch.Tensor) -> torch.Tensor:
+    """Harmonics of the time of year of `days` (...) since 2000-01-01: (..., 2 * YEAR_HARMONICS)."""
+    harmonics = torch.arange(1, YEAR_HARMONICS + 1, device=days.device, dtype=torch.float32)
+    angles = 2 * math.pi * (days.float() / YEAR_DAYS).frac().unsqueeze(-1) * harmonics
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class STSUNMetadataEmbedding(nn.Module):
+    """Projects the code of a physical quantity; NaN, the unknown value, has an embedding that is learned."""
+
+    def __init__(self, num_features: int, hidden_size: int):
+        super().__init__()
+        self.projection = nn.Linear(num_features, hidden_size)
+        self.unknown = nn.Parameter(torch.zeros(hidden_size))
+
+    def forward(self, values: torch.Tensor, code: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """`values` (..., V) of which one NaN makes the whole unknown; `code` maps (..., V) to (..., num_features)."""
+        known = values.isfinite().all(-1, keepdim=True)
+        features = code(torch.where(known, values, 1.0)).to(self.projection.weight.dtype)
+        return torch.where(known, self.projection(features), self.unknown)
+
+
+# Attention
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Unpack[TransformersKwargs],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out; the reference that the fused implementations must equal."""
+    attn_weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        attn_weights = attn_weights + attention_mask
+    attn_weights = nn.functional.softmax(attn_weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    attn_weights = nn.functional.dropout(attn_weights, p=dropout, training=module.training)
+    attn_output = torch.matmul(attn_weights, value)
+    return attn_output.transpose(1, 2).contiguous(), attn_weights
+
+
+def additive_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """Boolean key mask (L, n), True = real, as (L, 1, n, n) to be added to scores; a row without any key stays finite."""
+    if mask is None:
+        return None
+    scores = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+    return scores[:, None, None, :].expand(-1, -1, mask.shape[-1], -1)
+
+
+def apply_rotary_pos_emb(
+    query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotates the pairs (i, i + half) of each head by the angles of the token's position."""
+
+    def rotate(states: torch.Tensor) -> torch.Tensor:
+        first, second = states.chunk(2, dim=-1)
+        return states * cos + torch.cat([-second, first], dim=-1) * sin
+
+    return rotate(query), rotate(key)
+
+
+class STSUNAttention(nn.Module):
+    """Multi-head attention over (L, n, width) sequences through the library's attention interface."""
+
+    def __init__(self, config: STSUNConfig, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.config = config
+        self.head_dim = hidden_size // num_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.q_proj = nn.Linear(hidden_size, hidden_size)
+        self.k_proj = nn.Linear(hidden_size, hidden_size)
+        self.v_proj = nn.Linear(hidden_size, hidden_size)
+        self.o_proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`hidden_states` (L, n, width), `attention_mask` as of [`additive_mask`], cos and sin (n, head_dim)."""
+        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+        query = self.q_proj(hidden_states).view(shape).transpose(1, 2)
+        key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
+        value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
+        if position_embeddings is not None:
+            query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attn_output, attn_weights = attention_interface(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.config.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        return self.o_proj(attn_output.reshape(*hidden_states.shape)), attn_weights
+
+
+class STSUNMLP(nn.Module):
+    def __init__(self, config: STSUNConfig, hidden_size: int, intermediate_size: int):
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation(self.fc1(hidden_states)))
+
+
+# Hypernetworks: small networks that read metadata and write the weights of the unified modules
+
+
+class STSUNHyperLayer(nn.Module):
+    """Pre-norm transformer layer over metadata tokens; it knows no order, so neither do the weights that come of it."""
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        width = config.hypernetwork_hidden_size
+        self.norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.attention = STSUNAttention(config, width, config.hypernetwork_num_heads)
+        self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.mlp = STSUNMLP(config, width, 2 * width)
+
+    def forward(self, tokens: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        tokens = tokens + self.attention(self.norm1(tokens), attention_mask)[0]
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class STSUNHyperEncoder(nn.Module):
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(STSUNHyperLayer(config) for _ in range(config.hypernetwork_num_layers))
+        self.norm = nn.LayerNorm(config.hypernetwork_hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """`tokens` (L, n, width), `mask` (L, n) True = real -> (L, n, width) of unit scale."""
+        attention_mask = additive_mask(mask, tokens.dtype)
+        for layer in self.layers:
+            tokens = layer(tokens, attention_mask)
+        return self.norm(tokens)
+
+
+class STSUNCellBasis(nn.Module):
+    """Basis functions over the positions inside a cell of p x p pixels: (rank, p, p), of unit norm at each position.
+
+    Generated weights are combinations of these functions, one set of coefficients a band or class: the cost grows with the
+    number of bands and with p * p separately, and every pixel of a cell still has weights of its own.
+    """
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        width = config.hypernetwork_hidden_size
+        # Two harmonics of sine and cosine of each of two coordinates, and the code of the cell size.
+        self.fc1 = nn.Linear(8 + 2 * LOG_SIZE_PERIODS[2], width)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(width, config.cell_rank)
+
+    def forward(self, cell_size: int) -> torch.Tensor:
+        weight = self.fc1.weight
+        centers = (torch.arange(cell_size, device=weight.device, dtype=torch.float32) + 0.5) / cell_size - 0.5
+        angles = math.pi * torch.stack(torch.meshgrid(centers, centers, indexing="ij"), dim=-1)
+        angles = torch.cat([angles, 2 * angles], dim=-1)
+        size = torch.full((cell_size, cell_size), math.log2(cell_size), device=weight.device)
+        features = torch.cat([angles.sin(), angles.cos(), fourier_features(size, LOG_SIZE_PERIODS)], dim=-1)
+        basis = self.fc2(self.activation(self.fc1(features.to(weight.dtype))))
+        return F.normalize(basis, dim=-1).permute(2, 0, 1)
+
+
+class STSUNBandHypernetwork(nn.Module):
+    """Reads the bands of an acquisition and writes, for each band, coefficients of the map from its pixels to E channels."""
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        self.config = config
+        width = config.hypernetwork_hidden_size
+        self.wavelength_embedding = STSUNMetadataEmbedding(2 * WAVELENGTH_PERIODS[2], width)
+        self.bandwidth_embedding = STSUNMetadataEmbedding(2 * LOG_WIDTH_PERIODS[2], width)
+        self.type_embedding = nn.Embedding(len(config.band_types), width)
+        self.encoder = STSUNHyperEncoder(config)
+        self.weight = nn.Linear(width, config.unified_channels * config.cell_rank)
+        self.bias = nn.Linear(width, config.unified_channels)
+
+    def forward(
+        self, wavelengths: torch.Tensor, bandwidths: torch.Tensor, band_types: torch.Tensor, band_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All (R, C) -> coefficients (R, C, E, rank) and bias (R, E); 0 for masked bands."""
+        tokens = self.type_embedding(band_types)
+        tokens = tokens + self.wavelength_embedding(
+            wavelengths.unsqueeze(-1), lambda nm: fourier_features(nm[..., 0], WAVELENGTH_PERIODS)
+        )
+        tokens = tokens + self.bandwidth_embedding(
+            bandwidths.unsqueeze(-1), lambda nm: fourier_features(nm[..., 0].log2(), LOG_WIDTH_PERIODS)
+        )
+        tokens = self.encoder(tokens, band_mask)
+        mask = band_mask.unsqueeze(-1).to(tokens.dtype)
+        count = mask.sum(1).clamp(min=1)
+        # Unit scale for one band or four hundred.
+        weight = rearrange(self.weight(tokens) * mask, "r c (e k) -> r c e k", e=self.config.unified_channels)
+        weight = weight * count[:, None, None].rsqrt()
+        return weight, self.bias((tokens * mask).sum(1) / count)
+
+
+class STSUNInputModule(nn.Module):
+    """ISSUM, the input spatial-spectral unified module: any bands and sizes to E channels on the unified grid."""
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        self.hypernetwork = STSUNBandHypernetwork(config)
+        self.cell_basis = STSUNCellBasis(config)
+
+    def generate_weights(
+        self, wavelengths: torch.Tensor, bandwidths: torch.Tensor, band_types: torch.Tensor, band_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All (B, T, C) -> coefficients (B, T, C, E, rank), bias (B, T, E); distinct metadata is worked out once."""
+        shape = wavelengths.shape[:2]
+        rows = [values.flatten(0, 1) for values in (wavelengths, bandwidths, band_types, band_mask)]
+        inverse = None
+        if not torch.compiler.is_compiling() and rows[0].shape[0] > 1:
+            # -1 marks the unknown, since NaN is never equal to NaN; no real metadata is negative.
+            key = torch.cat([torch.nan_to_num(values.float(), nan=-1.0) for values in rows], dim=1)
+            distinct, inverse = torch.unique(key, dim=0, return_inverse=True)
+            first = torch.arange(len(inverse), device=inverse.device)
+            first = first.new_full((len(distinct),), len(inverse)).scatter_reduce(0, inverse, first, "amin")
+            rows = [values[first] for values in rows]
+        weight, bias = self.hypernetwork(*rows)
+        if inverse is not None:
+            weight, bias = weight[inverse], bias[inverse]
+        return weight.unflatten(0, shape), bias.unflatten(0, shape)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        cell_size: int,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Applies generated weights to samples that share a cell size.
+
+        `pixel_values` (b, T, C, H, W), `pixel_mask` (b, T, H, W) or None, `weight` (b, T, C, E, rank), `bias` (b, T, E) ->
+        cells (b, T, Gh, Gw, E) and their mask (b, T, Gh, Gw).
+        """
+        num_samples, num_dates, _, height, width = pixel_values.shape
+        grid = (-(-height // cell_size), -(-width // cell_size))
+        padding = (0, grid[1] * cell_size - width, 0, grid[0] * cell_size - height)
+        if pixel_mask is None and any(padding):
+            pixel_mask = pixel_values.new_ones(num_samples, num_dates, height, width, dtype=torch.bool)
+        if pixel_mask is not None:
+            pixel_values = torch.where(pixel_mask.unsqueeze(2), pixel_values, 0)
+            pixel_values, pixel_mask = F.pad(pixel_values, padding), F.pad(pixel_mask, padding)
+
+        kernels = torch.einsum("btcek,kij->btecij", weight, self.cell_basis(cell_size)) / cell_size
+        if cell_size == 1:
+            cells = torch.matmul(pixel_values.flatten(3).transpose(2, 3), kernels[..., 0, 0].transpose(2, 3))
+            cells = cells.unflatten(2, grid)
+        else:
+            # One group a date and sample: the convolution reads the image in place, no block is copied into a row.
+            cells = F.conv2d(
+                pixel_values.flatten(0, 2).unsqueeze(0),
+                kernels.flatten(0, 2),
+                stride=cell_size,
+                groups=num_samples * num_dates,
+            )
+            cells = cells.view(num_samples, num_dates, -1, *grid).permute(0, 1, 3, 4, 2)
+        if pixel_mask is None:
+            return cells + bias[:, :, None, None], None
+        share = F.avg_pool2d(pixel_mask.to(cells.dtype), cell_size).unsqueeze(-1)
+        mask = share > 0
+        # A cell with few valid pixels speaks as loudly as a full one.
+        cells = torch.where(mask, cells / share.clamp(min=0.5 / cell_size**2) + bias[:, :, None, None], 0)
+        return cells, mask.squeeze(-1)
+
+
+# Encoder and decoder: local-global window attention
+
+
+def conv_channels_last(convolution: nn.Conv2d, states: torch.Tensor) -> torch.Tensor:
+    """Applies a convolution to (L, height, width, channels)."""
+    return convolution(states.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class STSUNWindowAttention(STSUNAttention):
+    """Attention inside windows of the token grid, or over the whole grid; tokens beyond the grid are masked as keys."""
+
+    def __init__(self, config: STSUNConfig, window_size: tuple[int, int] | None):
+        super().__init__(config, config.hidden_size, config.num_attention_heads)
+        self.window_size = window_size
+
+    def position_embeddings(self, window: tuple[int, int], states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines (n, head_dim) of rotary positions; axial, in tokens, made for any window."""
+        num_frequencies = self.head_dim // 4
+        exponents = torch.arange(num_frequencies, device=states.device, dtype=torch.float32) / num_frequencies
+        frequencies = self.config.rope_theta**-exponents
+        rows, columns = (torch.arange(side, device=states.device, dtype=torch.float32) for side in window)
+        angles = torch.cat(
+            [
+                (rows[:, None] * frequencies)[:, None].expand(-1, window[1], -1),
+                (columns[:, None] * frequencies)[None].expand(window[0], -1, -1),
+            ],
+            dim=-1,
+        )
+        angles = angles.flatten(0, 1).tile(1, 2)
+        return angles.cos().to(states.dtype), angles.sin().to(states.dtype)
+
+    def forward(
+        self, hidden_states: torch.Tensor, token_mask: torch.Tensor | None, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`hidden_states` (L, h, w, D), `token_mask` (L, h, w) or None."""
+        length, height, width, _ = hidden_states.shape
+        window = (height, width) if self.window_size is None else self.window_size
+        window = (min(window[0], height), min(window[1], width))
+        padding = (-height % window[0], -width % window[1])
+        if any(padding):
+            if token_mask is None:
+                token_mask = hidden_states.new_ones(length, height, width, dtype=torch.bool)
+            hidden_states = F.pad(hidden_states, (0, 0, 0, padding[1], 0, padding[0]))
+            token_mask = F.pad(token_mask, (0, padding[1], 0, padding[0]))
+        rows, columns = (height + padding[0]) // window[0], (width + padding[1]) // window[1]
+        sizes = {"r": rows, "c": columns, "i": window[0], "j": window[1]}
+
+        windows = rearrange(hidden_states, "l (r i) (c j) d -> (l r c) (i j) d", **sizes)
+        if token_mask is not None:
+            token_mask = rearrange(token_mask, "l (r i) (c j) -> (l r c) (i j)", **sizes)
+        windows, attn_weights = super().forward(
+            windows,
+            additive_mask(token_mask, windows.dtype),
+            self.position_embeddings(window, windows),
+            **kwargs,
+        )
+        hidden_states = rearrange(windows, "(l r c) (i j) d -> l (r i) (c j) d", **sizes)
+        return hidden_states[:, :height, :width], attn_weights
+
+
+class STSUNLayer(GradientCheckpointingLayer):
+    """LGWA block: windowed or global attention, MLP, and a residual 3x3 convolution that joins the windows."""
+
+    def __init__(self, config: STSUNConfig, layer_idx: int):
+        super().__init__()
+        # Windows in turn, then one block over the whole grid, and again.
+        turn = layer_idx % (len(config.window_sizes) + 1)
+        window_size = tuple(config.window_sizes[turn]) if turn < len(config.window_sizes) else None
+        self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = STSUNWindowAttention(config, window_size)
+        self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = STSUNMLP(config, config.hidden_size, config.intermediate_size)
+        self.norm3 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.convolution = nn.Conv2d(config.hidden_size, config.hidden_size, 3, padding=1)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        grid: tuple[int, int],
+        token_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        """`hidden_states` (B, T or S, h*w, D), `grid` (h, w), `token_mask` (B, T or S, h*w) or None."""
+        batch = hidden_states.shape[:2]
+        states = hidden_states.flatten(0, 1).unflatten(1, grid)
+        if token_mask is not None:
+            token_mask = token_mask.flatten(0, 1).unflatten(1, grid)
+        states = states + self.attention(self.norm1(states), token_mask, **kwargs)[0]
+        states = states + self.mlp(self.norm2(states))
+        residual = F.silu(self.norm3(states))
+        if token_mask is not None:
+            # What lies outside the data is zero, exactly as beyond the border of the grid.
+            residual = torch.where(token_mask.unsqueeze(-1), residual, 0)
+        states = states + conv_channels_last(self.convolution, residual)
+        return states.flatten(1, 2).unflatten(0, batch)
+
+
+class STSUNStem(nn.Module):
+    """From the unified grid of E channels to tokens: a 3x3 convolution, then one token a patch of cells."""
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.norm1 = nn.LayerNorm(config.unified_channels, eps=config.layer_norm_eps)
+        self.convolution = nn.Conv2d(config.unified_channels, config.stem_channels, 3, padding=1)
+        self.norm2 = nn.LayerNorm(config.stem_channels, eps=config.layer_norm_eps)
+        self.projection = nn.Conv2d(
+            config.stem_channels, config.hidden_size, config.patch_size, stride=config.patch_size
+        )
+
+    def forward(
+        self, cells: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[int, int]]:
+        """`cells` (L, Gh, Gw, E), `mask` (L, Gh, Gw) or None -> tokens (L, h, w, D), mask (L, h, w), padding of the grid."""
+        padding = (-cells.shape[1] % self.patch_size, -cells.shape[2] % self.patch_size)
+        if mask is None and any(padding):
+            mask = cells.new_ones(cells.shape[:3], dtype=torch.bool)
+        cells = self.norm1(cells)
+        if mask is not None:
+            cells = torch.where(mask.unsqueeze(-1), cells, 0)
+        states = F.silu(self.norm2(conv_channels_last(self.convolution, cells)))
+        if mask is not None:
+            states = torch.where(mask.unsqueeze(-1), states, 0)
+            states = F.pad(states, (0, 0, 0, padding[1], 0, padding[0]))
+            mask = F.pad(mask, (0, padding[1], 0, padding[0]))
+            mask = F.max_pool2d(mask.to(states.dtype).unsqueeze(1), self.patch_size).squeeze(1) > 0
+        return conv_channels_last(self.projection, states), mask, padding
+
+
+# Time
+
+
+class STSUNDateHypernetwork(nn.Module):
+    """Reads, for each output, the dates, the interval it describes and each date's role; writes weights over dates."""
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        width = config.hypernetwork_hidden_size
+        self.date_embedding = STSUNMetadataEmbedding(2 * (DAY_PERIODS[2] + YEAR_HARMONICS), width)
+        self.interval_embedding = STSUNMetadataEmbedding(4 * (DAY_PERIODS[2] + YEAR_HARMONICS), width)
+        self.lag_embedding = STSUNMetadataEmbedding(4 * LOG_DAY_PERIODS[2] + 2, width)
+        self.role_embedding = nn.Embedding(len(DATE_ROLES), width)
+        self.encoder = STSUNHyperEncoder(config)
+
+    @staticmethod
+    def date_code(days: torch.Tensor) -> torch.Tensor:
+        """(..., V) days -> (..., V * features)."""
+        return torch.cat([fourier_features(days, DAY_PERIODS), season_features(days)], dim=-1).flatten(-2)
+
+    @staticmethod
+    def lag_code(days: torch.Tensor) -> torch.Tensor:
+        """(..., 2) days from both ends of the interval -> signed logarithm and its code."""
+        octaves = days.sign() * (1 + days.abs()).log2()
+        return torch.cat([octaves / 8, fourier_features(octaves, LOG_DAY_PERIODS).flatten(-2)], dim=-1)
+
+    def forward(
+        self,
+        timestamps: torch.Tensor,
+        date_mask: torch.Tensor,
+        output_timestamps: torch.Tensor,
+        output_date_roles: torch.Tensor,
+    ) -> torch.Tensor:
+        """(B, T), (B, T), (B, S, 2), (B, S, T) -> (B, S, T, width)."""
+        lags = timestamps[:, None, :, None] - output_timestamps[:, :, None]  # (B, S, T, 2)
+        tokens = self.date_embedding(timestamps.unsqueeze(-1), self.date_code)[:, None]
+        tokens = tokens + self.interval_embedding(output_timestamps, self.date_code)[:, :, None]
+        tokens = tokens + self.lag_embedding(lags, self.lag_code) + self.role_embedding(output_date_roles)
+        mask = date_mask[:, None].expand(-1, tokens.shape[1], -1)
+        return self.encoder(tokens.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+
+
+class STSUNTemporalModule(nn.Module):
+    """TUM, the temporal unified module: T dates -> Tu unified times -> S outputs, at every position alike.
+
+    Each unified time carries a share of the channels and is a weighted mean over the dates, with a gain that may be
+    negative (a change is a difference of dates); the weights come from metadata alone. A mean, not a sum, keeps the scale
+    for one date or two hundred, and lets a date drop out where it holds no data.
+    """
+
+    def __init__(self, config: STSUNConfig, channels: int):
+        super().__init__()
+        self.unified_time_size = config.unified_time_size
+        width = config.hypernetwork_hidden_size
+        self.attention_weight = nn.Linear(width, config.unified_time_size + 1, bias=False)
+        self.gain_weight = nn.Linear(width, config.unified_time_size)
+        self.norm = nn.LayerNorm(channels, eps=config.layer_norm_eps)
+        self.in_proj = nn.Linear(channels, channels)
+        self.activation = ACT2FN[config.hidden_act]
+        self.out_proj = nn.Linear(channels, channels)
+
+    def forward(
+        self, states: torch.Tensor, mask: torch.Tensor | None, date_states: torch.Tensor, date_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """`states` (B, T, N, channels), `mask` (B, T, N) or None, `date_states` (B, S, T, width), `date_mask` (B, T) ->
+        (B, S, N, channels)."""
+        num_positions, channels = states.shape[2:]
+        scores = self.attention_weight(date_states).float().masked_fill(~date_mask[:, None, :, None], -math.inf)
+        # A sample without any real date keeps finite weights; nothing of it is used.
+        scores = torch.where(date_mask.any(1)[:, None, None, None], scores, 0.0)
+        weights = rearrange(scores.softmax(2), "b s t u -> b u s t").to(states.dtype)
+        gains = rearrange(self.gain_weight(date_states), "b s t u -> b u s t")
+
+        values = self.in_proj(self.norm(states))
+        if mask is not None:
+            values = torch.where(mask.unsqueeze(-1), values, 0)
+            states = torch.where(mask.unsqueeze(-1), states, 0)
+        values = rearrange(values, "b t n (u c) -> b u t (n c)", u=self.unified_time_size)
+        unified = torch.matmul(weights[:, :-1] * gains, values)  # (B, Tu, S, N * channels / Tu)
+        residual = torch.matmul(weights[:, -1], states.flatten(2)).unflatten(2, (num_positions, channels))
+        unified = unified.unflatten(3, (num_positions, -1))
+        if mask is not None:
+            # Weights of the dates that hold data at each position, so that the rest speaks for the missing ones.
+            present = torch.matmul(weights, mask[:, None].to(states.dtype)).unsqueeze(-1).clamp(min=1e-6)
+            unified, residual = unified / present[:, :-1], residual / present[:, -1]
+        unified = rearrange(unified, "b u s n c -> b s n (u c)")
+        return residual + self.out_proj(self.activation(unified))
+
+
+# Output
+
+
+class STSUNUpsampler(nn.Module):
+    """From decoder tokens back to the unified grid, joined by the cells of the input side, mapped over time."""
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        self.patch_size, self.stem_channels = config.patch_size, config.stem_channels
+        self.projection = nn.Linear(config.hidden_size, config.stem_channels * config.patch_size**2)
+        self.skip = nn.Linear(config.unified_channels, config.stem_channels)
+        self.norm1 = nn.LayerNorm(config.stem_channels, eps=config.layer_norm_eps)
+        self.convolution = nn.Conv2d(config.stem_channels, config.unified_channels, 3, padding=1)
+        self.norm2 = nn.LayerNorm(config.unified_channels, eps=config.layer_norm_eps)
+
+    def forward(
+        self, tokens: torch.Tensor, cells: torch.Tensor, cell_mask: torch.Tensor | None, grid: tuple[int, int]
+    ) -> torch.Tensor:
+        """`tokens` (L, h, w, D), `cells` (L, Gh*Gw, E), `cell_mask` (L, Gh*Gw) or None -> (L, Gh, Gw, E)."""
+        states = rearrange(
+            self.projection(tokens),
+            "l h w (i j c) -> l (h i) (w j) c",
+            i=self.patch_size,
+            j=self.patch_size,
+        )
+        states = states[:, : grid[0], : grid[1]] + self.skip(cells).unflatten(1, grid)
+        states = F.silu(self.norm1(states))
+        if cell_mask is not None:
+            states = torch.where(cell_mask.unflatten(1, grid).unsqueeze(-1), states, 0)
+        return self.norm2(conv_channels_last(self.convolution, states) + cells.unflatten(1, grid))
+
+
+class STSUNOutputModule(nn.Module):
+    """OSSUM, the output spatial-spectral unified module: E channels on the unified grid to K class maps of p x p pixels a cell.
+
+    The weights of a class come from its embedding and the positions inside the cell, never from the other classes: logits
+    of a subset of classes equal those of the full set.
+    """
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        width = config.hypernetwork_hidden_size
+        self.unified_channels = config.unified_channels
+        self.category_embedding = nn.Embedding(config.num_labels, width)
+        if config.category_embeds_dim is not None:
+            self.category_projection = nn.Linear(config.category_embeds_dim, width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.mlp = STSUNMLP(config, width, 2 * width)
+        self.weight = nn.Linear(width, config.unified_channels * config.cell_rank)
+        self.bias = nn.Linear(width, 1, bias=False)
+        self.cell_basis = STSUNCellBasis(config)
+
+    def embed_categories(
+        self, category_ids: torch.Tensor | None, category_embeds: torch.Tensor | None, batch_size: int
+    ) -> torch.Tensor:
+        """(B, K, width) from ids, from embeddings of another space, or of all classes in order where neither is given."""
+        if category_embeds is not None:
+            if category_ids is not None:
+                raise ValueError("Give category_ids or category_embeds, not both.")
+            if not hasattr(self, "category_projection"):
+                raise ValueError(
+                    "category_embeds were given, but this checkpoint has no projection for them: set "
+                    "category_embeds_dim in the config (and train it)."
+                )
+            return self.category_projection(category_embeds.to(self.category_projection.weight.dtype))
+        if category_ids is None:
+            return self.category_embedding.weight.expand(batch_size, -1, -1)
+        return self.category_embedding(category_ids)
+
+    def generate_weights(self, categories: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, K, width) -> coefficients (B, K, E, rank) and bias (B, K)."""
+        states = self.norm(categories)
+        states = states + self.mlp(states)
+        weight = self.weight(states).unflatten(-1, (self.unified_channels, -1)) / math.sqrt(self.unified_channels)
+        return weight, self.bias(states).squeeze(-1)
+
+    def forward(
+        self, feature_maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, cell_size: int
+    ) -> torch.Tensor:
+        """`feature_maps` (b, S, Gh, Gw, E), of samples that share a cell size -> logits (b, S, K, Gh*p, Gw*p)."""
+        kernels = torch.einsum("bnek,kij->bnije", weight, self.cell_basis(cell_size))
+        grid = feature_maps.shape[2:4]
+        cells = feature_maps.flatten(1, 3)  # (b, S*Gh*Gw, E)
+        logits = torch.matmul(kernels.flatten(1, 3), cells.transpose(1, 2))  # (b, K*p*p, S*Gh*Gw)
+        logits = rearrange(
+            logits,
+            "b (k i j) (s h w) -> b s k (h i) (w j)",
+            i=cell_size,
+            j=cell_size,
+            h=grid[0],
+            w=grid[1],
+        )
+        return logits + bias[:, None, :, None, None]
+
+
+# Models
+
+
+@auto_docstring
+class STSUNPreTrainedModel(PreTrainedModel):
+    config: STSUNConfig
+    base_model_prefix = "stsun"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["STSUNLayer", "STSUNInputModule", "STSUNTemporalModule", "STSUNOutputModule"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": STSUNLayer, "attentions": STSUNWindowAttention}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            # Unit scale in, unit scale out (LeCun et al. 1998): generated weights must have the right scale from step 0.
+            init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=1.0)
+        elif isinstance(module, STSUNMetadataEmbedding):
+            init.normal_(module.unknown, std=1.0)
+
+
+@auto_docstring(custom_intro="STSUN up to the features of each output on the unified grid.")
+class STSUNModel(STSUNPreTrainedModel):
+    def __init__(self, config: STSUNConfig):
+        super().__init__(config)
+        self.input_module = STSUNInputModule(config)
+        self.stem = STSUNStem(config)
+        self.task_embedding = nn.Embedding(len(config.tasks), 3 * config.hidden_size)
+        self.scale_embedding = STSUNMetadataEmbedding(4 * LOG_SIZE_PERIODS[2], config.hidden_size)
+        half = config.num_hidden_layers // 2
+        self.encoder_layers = nn.ModuleList(STSUNLayer(config, index) for index in range(half))
+        self.date_hypernetwork = STSUNDateHypernetwork(config)
+        self.temporal_module = STSUNTemporalModule(config, config.hidden_size)
+        self.cell_temporal_module = STSUNTemporalModule(config, config.unified_channels)
+        self.decoder_layers = nn.ModuleList(STSUNLayer(config, half + index) for index in range(half))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.upsampler = STSUNUpsampler(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.input_module
+
+    def resolve_cell_sizes(
+        self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None, cell_sizes: torch.Tensor | int | None
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """Side of a cell in pixels, and the height and width in pixels that hold data, for each sample."""
+        batch_size, size = pixel_values.shape[0], tuple(pixel_values.shape[-2:])
+        if isinstance(cell_sizes, int):
+            cell_sizes = [cell_sizes] * batch_size
+        elif cell_sizes is not None:
+            cell_sizes = cell_sizes.tolist()
+        elif max(size) <= self.config.unified_size:
+            cell_sizes = [1] * batch_size
+        if cell_sizes is not None and min(cell_sizes) < 1:
+            raise ValueError(f"cell_sizes must be 1 or more pixels, got {cell_sizes}.")
+        sizes = [size] * batch_size
+        if pixel_mask is not None and (cell_sizes is None or len(set(cell_sizes)) > 1):
+            # The real size of each sample: padding must not decide about its cells.
+            mask = pixel_mask.any(1)
+            ends = [
+                (lines * torch.arange(1, lines.shape[1] + 1, device=lines.device)).amax(1)
+                for lines in (mask.any(2), mask.any(1))
+            ]
+            sizes = [(max(height, 1), max(width, 1)) for height, width in torch.stack(ends, 1).tolist()]
+        if cell_sizes is None:
+            cell_sizes = [-(-max(size) // self.config.unified_size) for size in sizes]
+        return cell_sizes, sizes
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    @auto_docstring
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        wavelengths: torch.Tensor | None = None,
+        bandwidths: torch.Tensor | None = None,
+        band_types: torch.Tensor | None = None,
+        timestamps: torch.Tensor | None = None,
+        gsd: torch.Tensor | None = None,
+        band_mask: torch.Tensor | None = None,
+        date_mask: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
+        cell_sizes: torch.Tensor | int | None = None,
+        task_ids: torch.Tensor | None = None,
+        output_timestamps: torch.Tensor | None = None,
+        output_date_roles: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> STSUNModelOutput:
+        r"""
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands, height, width)`):
+            Normalised pixels.
+        wavelengths (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            Centre wavelengths in nanometres; NaN, and `None`, = unknown or none.
+        bandwidths (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            Full widths at half maximum in nanometres; NaN, and `None`, = unknown or none.
+        band_types (`torch.LongTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            Positions in `config.band_types`; `None` = the first of them for every band.
+        timestamps (`torch.FloatTensor` of shape `(batch_size, num_dates)`, *optional*):
+            Days since 2000-01-01; NaN, and `None`, = unknown.
+        gsd (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
+            Ground sampling distance in metres a pixel; NaN, and `None`, = unknown.
+        band_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            True = real band, False = padding.
+        date_mask (`torch.BoolTensor` of shape `(batch_size, num_dates)`, *optional*):
+            True = real date, False = padding.
+        pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
+            True = pixel with data, False = nodata or padding (which lies right of and below the real pixels).
+        cell_sizes (`torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
+            Side of a cell in pixels for each sample; `None` = so that the longer side of the real pixels takes at most
+            `config.unified_size` cells.
+        task_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+            Positions in `config.tasks`; `None` = the first of them for every sample.
+        output_timestamps (`torch.FloatTensor` of shape `(batch_size, num_outputs, 2)`, *optional*):
+            Start and end, in days since 2000-01-01, of what each output describes; NaN, and `None`, = unknown.
+        output_date_roles (`torch.LongTensor` of shape `(batch_size, num_outputs, num_dates)`, *optional*):
+            What each date is to each output: 0 = context, 1 = described by it, 2 = before the change it describes, 3 =
+            after it. `None` = every output describes every date.
+        """
+        batch_size, num_dates, num_bands = pixel_values.shape[:3]
+        device = pixel_values.device
+        unknown = torch.full((batch_size, num_dates, num_bands), math.nan, device=device)
+        wavelengths = unknown if wavelengths is None else wavelengths
+        bandwidths = unknown if bandwidths is None else bandwidths
+        if band_types is None:
+            band_types = torch.zeros(unknown.shape, dtype=torch.long, device=device)
+        if band_mask is None:
+            band_mask = torch.ones(unknown.shape, dtype=torch.bool, device=device)
+        if timestamps is None:
+            timestamps = unknown[:, :, 0]
+        if gsd is None:
+            gsd = unknown[:, 0, 0]
+        if date_mask is None:
+            date_mask = torch.ones(batch_size, num_dates, dtype=torch.bool, device=device)
+        elif pixel_mask is None:
+            pixel_mask = date_mask[:, :, None, None].expand(-1, -1, *pixel_values.shape[-2:])
+        else:
+            pixel_mask = pixel_mask & date_mask[:, :, None, None]
+        if task_ids is None:
+            task_ids = torch.zeros(batch_size, dtype=torch.long, device=device)
+        if output_timestamps is None:
+            num_outputs = 1 if output_date_roles is None else output_date_roles.shape[1]
+            output_timestamps = torch.full((batch_size, num_outputs, 2), math.nan, device=device)
+        if output_date_roles is None:
+            shape = (batch_size, output_timestamps.shape[1], num_dates)
+            output_date_roles = torch.full(shape, DATE_ROLES.index("described"), device=device)
+        pixel_values = pixel_values.to(self.stem.convolution.weight.dtype)
+
+        cell_sizes, sizes = self.resolve_cell_sizes(pixel_values, pixel_mask, cell_sizes)
+        weight, bias = self.input_module.generate_weights(wavelengths, bandwidths, band_types, band_mask)
+        cells, cell_mask = self.unify(pixel_values, pixel_mask, weight, bias, cell_sizes, sizes)
+        grid = cells.shape[2:4]
+
+        tokens, token_mask, _ = self.stem(cells.flatten(0, 1), None if cell_mask is None else cell_mask.flatten(0, 1))
+        token_grid = tokens.shape[1:3]
+        tokens = tokens.flatten(1, 2).unflatten(0, (batch_size, num_dates))
+        if token_mask is not None:
+            token_mask = token_mask.flatten(1).unflatten(0, (batch_size, num_dates))
+        cells = cells.flatten(2, 3)
+        if cell_mask is not None:
+            cell_mask = cell_mask.flatten(2)
+
+        encoder_task, temporal_task, output_task = self.task_embedding(task_ids)[:, None, None].chunk(3, dim=-1)
+        pixels = torch.tensor(cell_sizes, dtype=torch.float32, device=device)
+        scale = self.scale_embedding(torch.stack([gsd.float() * pixels, pixels], dim=-1), self.scale_code)
+        tokens = tokens + encoder_task + scale[:, None, None]
+        for layer in self.encoder_layers:
+            tokens = layer(tokens, token_grid, token_mask, **kwargs)
+
+        date_states = self.date_hypernetwork(timestamps, date_mask, output_timestamps, output_date_roles)
+        tokens = self.temporal_module(tokens + temporal_task, token_mask, date_states, date_mask)
+        cells = self.cell_temporal_module(cells, cell_mask, date_states, date_mask)
+        num_outputs = tokens.shape[1]
+        if token_mask is not None:
+            token_mask = token_mask.any(1, keepdim=True).expand(-1, num_outputs, -1)
+        if cell_mask is not None:
+            cell_mask = cell_mask.any(1, keepdim=True).expand(-1, num_outputs, -1).flatten(0, 1)
+
+        for layer in self.decoder_layers:
+            tokens = layer(tokens, token_grid, token_mask, **kwargs)
+        tokens = self.norm(tokens)
+
+        feature_maps = self.upsampler(
+            (tokens + output_task).flatten(0, 1).unflatten(1, token_grid), cells.flatten(0, 1), cell_mask, grid
+        )
+        return STSUNModelOutput(
+            last_hidden_state=tokens,
+            feature_maps=feature_maps.unflatten(0, (batch_size, num_outputs)),
+            cell_sizes=cell_sizes,
+        )
+
+    @staticmethod
+    def scale_code(sizes: torch.Tensor) -> torch.Tensor:
+        """(..., 2) cell size in metres and in pixels -> features."""
+        return fourier_features(sizes.log2(), LOG_SIZE_PERIODS).flatten(-2)
+
+    def unify(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        cell_sizes: list[int],
+        sizes: list[tuple[int, int]],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Cells (B, T, Gh, Gw, E) and their mask; samples of different cell sizes meet on one grid, padded and masked."""
+        if len(set(cell_sizes)) == 1:
+            return self.input_module(pixel_values, pixel_mask, weight, bias, cell_sizes[0])
+        parts = []
+        for index, (cell_size, (height, width)) in enumerate(zip(cell_sizes, sizes, strict=True)):
+            one = slice(index, index + 1)
+            mask = None if pixel_mask is None else pixel_mask[one, :, :height, :width]
+            cells, mask = self.input_module(
+                pixel_values[one, ..., :height, :width], mask, weight[one], bias[one], cell_size
+            )
+            if mask is None:
+                mask = cells.new_ones(cells.shape[:4], dtype=torch.bool)
+            parts.append((cells, mask))
+        grid = [max(cells.shape[axis] for cells, _ in parts) for axis in (2, 3)]
+        pads = [(0, grid[1] - cells.shape[3], 0, grid[0] - cells.shape[2]) for cells, _ in parts]
+        cells = torch.cat([F.pad(cells, (0, 0, *pad)) for (cells, _), pad in zip(parts, pads, strict=True)])
+        mask = torch.cat([F.pad(mask, pad) for (_, mask), pad in zip(parts, pads, strict=True)])
+        return cells, mask
+
+
+@auto_docstring(
+    custom_intro="""
+    STSUN with its output module: one map of classes for every output of every sample. The task, the classes and the
+    outputs are arguments of the call; logits follow the order of `category_ids`.
+    """
+)
+class STSUNForDensePrediction(STSUNPreTrainedModel):
+    def __init__(self, config: STSUNConfig):
+        super().__init__(config)
+        self.stsun = STSUNModel(config)
+        self.output_module = STSUNOutputModule(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.stsun.get_input_embeddings()
+
+    def add_categories(self, names: list[str]) -> list[int]:
+        """Adds classes to the vocabulary; the embeddings of the old ones stay as they are.
+
+        Args:
+            names: names of the new classes.
+
+        Returns:
+            Their ids.
+
+        Raises:
+            ValueError: a name is known already, or given twice.
+        """
+        known = list(self.config.id2label.values())
+        for index, name in enumerate(names):
+            if name in known or name in names[:index]:
+                raise ValueError(f"Class {name!r} is known already; known classes are {', '.join(known)}.")
+        old = self.output_module.category_embedding
+        table = nn.Embedding(old.num_embeddings + len(names), old.embedding_dim)
+        table.to(device=old.weight.device, dtype=old.weight.dtype)
+        with torch.no_grad():
+            table.weight[: old.num_embeddings] = old.weight
+        table.weight.requires_grad_(old.weight.requires_grad)
+        self.output_module.category_embedding = table
+        weights = self.config.class_weights
+        # Both at once: the config checks that they fit together.
+        if weights is not None:
+            self.config.class_weights = None
+        self.config.id2label = dict(enumerate(known + list(names)))
+        self.config.label2id = {name: index for index, name in self.config.id2label.items()}
+        if weights is not None:
+            self.config.class_weights = [*weights, *[1.0] * len(names)]
+        return list(range(len(known), len(known) + len(names)))
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        wavelengths: torch.Tensor | None = None,
+        bandwidths: torch.Tensor | None = None,
+        band_types: torch.Tensor | None = None,
+        timestamps: torch.Tensor | None = None,
+        gsd: torch.Tensor | None = None,
+        band_mask: torch.Tensor | None = None,
+        date_mask: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
+        cell_sizes: torch.Tensor | int | None = None,
+        task_ids: torch.Tensor | None = None,
+        category_ids: torch.Tensor | None = None,
+        category_mask: torch.Tensor | None = None,
+        category_embeds: torch.Tensor | None = None,
+        output_timestamps: torch.Tensor | None = None,
+        output_date_roles: torch.Tensor | None = None,
+        output_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> STSUNDensePredictionOutput:
+        r"""
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands, height, width)`):
+            Normalised pixels.
+        wavelengths (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            Centre wavelengths in nanometres; NaN, and `None`, = unknown or none.
+        bandwidths (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            Full widths at half maximum in nanometres; NaN, and `None`, = unknown or none.
+        band_types (`torch.LongTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            Positions in `config.band_types`; `None` = the first of them for every band.
+        timestamps (`torch.FloatTensor` of shape `(batch_size, num_dates)`, *optional*):
+            Days since 2000-01-01; NaN, and `None`, = unknown.
+        gsd (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
+            Ground sampling distance in metres a pixel; NaN, and `None`, = unknown.
+        band_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            True = real band, False = padding.
+        date_mask (`torch.BoolTensor` of shape `(batch_size, num_dates)`, *optional*):
+            True = real date, False = padding.
+        pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
+            True = pixel with data, False = nodata or padding (which lies right of and below the real pixels).
+        cell_sizes (`torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
+            Side of a cell in pixels for each sample; `None` = so that the longer side of the real pixels takes at most
+            `config.unified_size` cells.
+        task_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+            Positions in `config.tasks`; `None` = the first of them for every sample.
+        category_ids (`torch.LongTensor` of shape `(batch_size, num_classes)`, *optional*):
+            Positions in `config.id2label` of the classes asked for, in any order; `None` = all, in order.
+        category_mask (`torch.BoolTensor` of shape `(batch_size, num_classes)`, *optional*):
+            True = real class, False = padding, which comes last. Logits of padding are the lowest finite number.
+        category_embeds (`torch.FloatTensor` of shape `(batch_size, num_classes, category_embeds_dim)`, *optional*):
+            Embeddings of classes, for instance of their names by a text encoder, in place of `category_ids`.
+        output_timestamps (`torch.FloatTensor` of shape `(batch_size, num_outputs, 2)`, *optional*):
+            Start and end, in days since 2000-01-01, of what each output describes; NaN, and `None`, = unknown.
+        output_date_roles (`torch.LongTensor` of shape `(batch_size, num_outputs, num_dates)`, *optional*):
+            What each date is to each output: 0 = context, 1 = described by it, 2 = before the change it describes, 3 =
+            after it. `None` = every output describes every date.
+        output_mask (`torch.BoolTensor` of shape `(batch_size, num_outputs)`, *optional*):
+            True = real output, False = padding, which takes no part in the loss.
+        labels (`torch.LongTensor` of shape `(batch_size, num_outputs, height, width)`, *optional*):
+            Positions in the sample's `category_ids`; 255 = not labelled. For a sample that asks for a single class, 1 =
+            present and 0 = absent.
+        """
+        outputs: STSUNModelOutput = self.stsun(
+            pixel_values,
+            wavelengths=wavelengths,
+            bandwidths=bandwidths,
+            band_types=band_types,
+            timestamps=timestamps,
+            gsd=gsd,
+            band_mask=band_mask,
+            date_mask=date_mask,
+            pixel_mask=pixel_mask,
+            cell_sizes=cell_sizes,
+            task_ids=task_ids,
+            output_timestamps=output_timestamps,
+            output_date_roles=output_date_roles,
+            **kwargs,
+        )
+        batch_size, (height, width) = pixel_values.shape[0], pixel_values.shape[-2:]
+        categories = self.output_module.embed_categories(category_ids, category_embeds, batch_size)
+        weight, bias = self.output_module.generate_weights(categories)
+        if len(set(outputs.cell_sizes)) == 1:
+            logits = self.output_module(outputs.feature_maps, weight, bias, outputs.cell_sizes[0])
+            logits = logits[..., :height, :width]
+        else:
+            parts = []
+            for index, cell_size in enumerate(outputs.cell_sizes):
+                one = slice(index, index + 1)
+                part = self.output_module(outputs.feature_maps[one], weight[one], bias[one], cell_size)
+                part = part[..., :height, :width]
+                parts.append(F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])))
+            logits = torch.cat(parts)
+        if category_mask is not None:
+            logits = logits.masked_fill(~category_mask[:, None, :, None, None], torch.finfo(logits.dtype).min)
+
+        loss = None
+        if labels is not None:
+            if output_mask is not None:
+                labels = torch.where(output_mask[:, :, None, None], labels, 255)
+            loss = self.dense_loss(logits, labels, category_ids, category_mask)
+        return STSUNDensePredictionOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def dense_loss(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        category_ids: torch.Tensor | None,
+        category_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The loss with the config's weights; see [`~loss_stsun.dense_prediction_loss`]."""
+        class_weights = None
+        if self.config.class_weights is not None:
+            table = torch.tensor(self.config.class_weights, dtype=torch.float32, device=logits.device)
+            class_weights = table.expand(logits.shape[0], -1) if category_ids is None else table[category_ids]
+        return dense_prediction_loss(logits, labels, category_mask, class_weights, self.config.dice_loss_weight)
+
+
+@auto_docstring(
+    custom_intro="""
+    STSUN for plain semantic segmentation: one map a sample, whatever the number of dates, over all classes of the config
+    or a subset of them.
+    """
+)
+class STSUNForSemanticSegmentation(STSUNForDensePrediction):
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SemanticSegmenterOutput:
+        r"""
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands, height, width)`):
+            Normalised pixels.
+        labels (`torch.LongTensor` of shape `(batch_size, height, width)`, *optional*):
+            Positions in `category_ids`, or in `config.id2label` where they are not given; 255 = not labelled.
+        """
+        if labels is not None and labels.ndim == 3:
+            labels = labels.unsqueeze(1)
+        outputs = super().forward(pixel_values, labels=labels, **kwargs)
+        if outputs.logits.shape[1] != 1:
+            raise ValueError(
+                f"STSUNForSemanticSegmentation gives one map a sample, but {outputs.logits.shape[1]} outputs were asked for. "
+                "Use STSUNForDensePrediction."
+            )
+        return SemanticSegmenterOutput(
+            loss=outputs.loss,
+            logits=outputs.logits.squeeze(1),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+__all__ = ["STSUNForDensePrediction", "STSUNForSemanticSegmentation", "STSUNModel", "STSUNPreTrainedModel"]

@@ -1,0 +1,34 @@
+"""What several test files need: a small model and a way to make inputs for it."""
+
+import pytest
+import torch
+
+from modeling_stsun import STSUNConfig, STSUNForDensePrediction
+
+CLASSES = ("water", "forest", "cropland", "urban", "unchanged", "changed")
+
+
+def small_config(**kwargs) -> STSUNConfig:
+    settings = {
+        "unified_size": 24,
+        "unified_channels": 8,
+        "stem_channels": 12,
+        "patch_size": 4,
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "window_sizes": [[4, 2], [3, 3], [2, 4]],
+        "unified_time_size": 4,
+        "hypernetwork_hidden_size": 16,
+        "hypernetwork_num_heads": 2,
+        "id2label": dict(enumerate(CLASSES)),
+        "label2id": {name: index for index, name in enumerate(CLASSES)},
+    }
+    return STSUNConfig(**(settings | kwargs))
+
+
+@pytest.fixture(scope="session")
+def model() -> STSUNForDensePrediction:
+    torch.manual_seed(0)
+    return STSUNForDensePrediction(small_config()).eval()

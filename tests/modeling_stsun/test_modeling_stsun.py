@@ -1,0 +1,346 @@
+"""The promises that every version of the model keeps (numbers as in the design), on drawn shapes and metadata."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation, STSUNModel
+from tests.conftest import small_config
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+few = settings(max_examples=12, deadline=None)
+
+
+def make_sample(seed, num_dates=2, num_bands=3, height=13, width=9, num_outputs=2, num_classes=4, cell_size=1):
+    """Inputs of one sample (batch of 1), with holes in the pixels and some metadata unknown."""
+    g = torch.Generator().manual_seed(seed)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=g)
+
+    timestamps = (9000 + 400 * rand(1, num_dates)).sort().values
+    start = 9000 + 400 * rand(1, num_outputs, 1)
+    wavelengths = 400 + 2000 * rand(1, num_dates, num_bands)
+    wavelengths[:, :, -1] = math.nan
+    return {
+        "pixel_values": torch.randn(1, num_dates, num_bands, height, width, generator=g),
+        "wavelengths": wavelengths,
+        "bandwidths": 10 + 100 * rand(1, num_dates, num_bands),
+        "band_types": torch.randint(10, (1, num_dates, num_bands), generator=g),
+        "timestamps": timestamps,
+        "gsd": 1 + 29 * rand(1),
+        "band_mask": torch.ones(1, num_dates, num_bands, dtype=torch.bool),
+        "date_mask": torch.ones(1, num_dates, dtype=torch.bool),
+        "pixel_mask": rand(1, num_dates, height, width) > 0.1,
+        "cell_sizes": torch.tensor([cell_size]),
+        "task_ids": torch.randint(3, (1,), generator=g),
+        "category_ids": torch.randperm(6, generator=g)[None, :num_classes],
+        "category_mask": torch.ones(1, num_classes, dtype=torch.bool),
+        "output_timestamps": torch.cat([start, start + 50], dim=-1),
+        "output_date_roles": torch.randint(4, (1, num_outputs, num_dates), generator=g),
+        "output_mask": torch.ones(1, num_outputs, dtype=torch.bool),
+    }
+
+
+# The axes of each input that padding lengthens, and what it is filled with.
+PADDED = {
+    "pixel_values": ("BTCHW", 7.0),
+    "wavelengths": ("BTC", 555.0),
+    "bandwidths": ("BTC", 55.0),
+    "band_types": ("BTC", 1),
+    "timestamps": ("BT", 9111.0),
+    "gsd": ("B", 0.0),
+    "band_mask": ("BTC", False),
+    "date_mask": ("BT", False),
+    "pixel_mask": ("BTHW", False),
+    "cell_sizes": ("B", 0),
+    "task_ids": ("B", 0),
+    "category_ids": ("BK", 1),
+    "category_mask": ("BK", False),
+    "output_timestamps": ("BSE", 9111.0),
+    "output_date_roles": ("BST", 1),
+    "output_mask": ("BS", False),
+}
+
+
+def pad_sample(sample, **sizes):
+    """Lengthens the axes T, C, H, W, K, S to `sizes`, with values that would show if a mask were ignored."""
+    padded = {}
+    for name, (axes, fill) in PADDED.items():
+        tensor = sample[name]
+        for axis, letter in enumerate(axes):
+            if letter in sizes and sizes[letter] > tensor.shape[axis]:
+                shape = list(tensor.shape)
+                shape[axis] = sizes[letter] - shape[axis]
+                tensor = torch.cat([tensor, torch.full(shape, fill, dtype=tensor.dtype)], dim=axis)
+        padded[name] = tensor
+    return padded
+
+
+def real_part(logits, sample):
+    outputs, classes = sample["output_mask"].shape[1], sample["category_mask"].shape[1]
+    height, width = sample["pixel_values"].shape[-2:]
+    return logits[:, :outputs, :classes, :height, :width]
+
+
+shapes = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 10_000),
+        "num_dates": st.integers(1, 4),
+        "num_bands": st.integers(1, 6),
+        "height": st.integers(1, 30),
+        "width": st.integers(1, 30),
+        "num_outputs": st.integers(1, 3),
+        "num_classes": st.integers(1, 5),
+        "cell_size": st.integers(1, 4),
+    }
+)
+
+
+@torch.no_grad()
+@few
+@given(shape=shapes)
+def test_property_1_band_order_does_not_matter(model, shape):
+    sample = make_sample(**shape)
+    order = torch.randperm(shape["num_bands"], generator=torch.Generator().manual_seed(shape["seed"]))
+    permuted = dict(sample)
+    for name in ("pixel_values", "wavelengths", "bandwidths", "band_types", "band_mask"):
+        permuted[name] = sample[name][:, :, order]
+    assert_close(model(**permuted).logits, model(**sample).logits, **CLOSE)
+
+
+@torch.no_grad()
+@few
+@given(shape=shapes)
+def test_property_2_permuted_dates_and_outputs_permute_the_result(model, shape):
+    sample = make_sample(**shape)
+    generator = torch.Generator().manual_seed(shape["seed"])
+    dates = torch.randperm(shape["num_dates"], generator=generator)
+    outputs = torch.randperm(shape["num_outputs"], generator=generator)
+    permuted = dict(sample)
+    for name in ("pixel_values", "wavelengths", "bandwidths", "band_types", "timestamps", "band_mask", "pixel_mask"):
+        permuted[name] = sample[name][:, dates]
+    permuted["output_date_roles"] = sample["output_date_roles"][:, outputs][:, :, dates]
+    permuted["output_timestamps"] = sample["output_timestamps"][:, outputs]
+    assert_close(model(**permuted).logits, model(**sample).logits[:, outputs], **CLOSE)
+
+
+@torch.no_grad()
+@few
+@given(shape=shapes, extra=st.fixed_dictionaries({axis: st.integers(0, 9) for axis in "TCHWKS"}))
+def test_property_3_more_padding_changes_nothing(model, shape, extra):
+    sample = make_sample(**shape)
+    sizes = dict(zip("TCHW", sample["pixel_values"].shape[1:], strict=True))
+    sizes |= {"K": shape["num_classes"], "S": shape["num_outputs"]}
+    padded = pad_sample(sample, **{axis: size + extra[axis] for axis, size in sizes.items()})
+    assert_close(real_part(model(**padded).logits, sample), model(**sample).logits, **CLOSE)
+
+
+@torch.no_grad()
+@few
+@given(shapes=st.lists(shapes, min_size=2, max_size=3))
+def test_property_4_a_sample_in_a_mixed_batch_is_the_sample_alone(model, shapes):
+    samples = [make_sample(**shape) for shape in shapes]
+    sizes = {
+        axis: max(sample["pixel_values"].shape[position] for sample in samples)
+        for position, axis in enumerate("TCHW", start=1)
+    }
+    sizes |= {"K": max(s["num_classes"] for s in shapes), "S": max(s["num_outputs"] for s in shapes)}
+    padded = [pad_sample(sample, **sizes) for sample in samples]
+    batch = {name: torch.cat([sample[name] for sample in padded]) for name in PADDED}
+    logits = model(**batch).logits
+    for index, sample in enumerate(samples):
+        assert_close(real_part(logits[index : index + 1], sample), model(**sample).logits, **CLOSE)
+
+
+@torch.no_grad()
+def test_property_3_and_4_hold_without_explicit_cell_sizes(model):
+    large, small = make_sample(1, height=40, width=60), make_sample(2, height=20, width=11)
+    large.pop("cell_sizes"), small.pop("cell_sizes")
+    padded = pad_sample(small | {"cell_sizes": torch.ones(1)}, H=40, W=60)
+    batch = {name: torch.cat([large[name], padded[name]]) for name in large}
+    logits = model(**batch).logits
+    assert_close(logits[:1], model(**large).logits, **CLOSE)
+    assert_close(real_part(logits[1:], small), model(**small).logits, **CLOSE)
+
+
+@torch.no_grad()
+@few
+@given(shape=shapes, data=st.data())
+def test_property_5_logits_follow_the_class_order_and_a_subset_is_exact(model, shape, data):
+    sample = make_sample(**shape)
+    order = data.draw(st.permutations(range(shape["num_classes"])))
+    subset = list(order)[: data.draw(st.integers(1, shape["num_classes"]))]
+    asked = sample | {name: sample[name][:, subset] for name in ("category_ids", "category_mask")}
+    assert_close(model(**asked).logits, model(**sample).logits[:, :, subset], **CLOSE)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("wavelengths", lambda x: x + 1.0),
+        ("wavelengths", lambda x: torch.full_like(x, math.nan)),
+        ("bandwidths", lambda x: 1.1 * x),
+        ("band_types", lambda x: (x + 1) % 10),
+        ("timestamps", lambda x: x + torch.tensor([0.0, 1.0])),
+        ("timestamps", lambda x: x + torch.tensor([0.0, math.nan])),
+        ("gsd", lambda x: 1.1 * x),
+        ("task_ids", lambda x: (x + 1) % 3),
+        ("category_ids", lambda x: (x + 1) % 6),
+        ("output_timestamps", lambda x: x + 1.0),
+        ("output_date_roles", lambda x: (x + 1) % 4),
+        ("cell_sizes", lambda x: x + 1),
+    ],
+)
+def test_property_6_metadata_matters(model, name, change):
+    sample = make_sample(3)
+    difference = (model(**sample | {name: change(sample[name])}).logits - model(**sample).logits).abs().max()
+    assert difference > 1e-4
+
+
+@torch.no_grad()
+def test_property_7_eager_equals_sdpa_and_bfloat16_is_close(model):
+    sample = make_sample(4, height=20, width=26)
+    reference = model(**sample).logits
+    eager = STSUNForDensePrediction.from_pretrained(
+        None, config=small_config(), state_dict=model.state_dict(), attn_implementation="eager"
+    )
+    assert eager.config._attn_implementation == "eager"
+    assert model.config._attn_implementation == "sdpa"
+    assert_close(eager.eval()(**sample).logits, reference, **CLOSE)
+    half = STSUNForDensePrediction.from_pretrained(
+        None, config=small_config(), state_dict=model.state_dict(), dtype=torch.bfloat16
+    )
+    error = (half.eval()(**sample).logits.float() - reference).abs().max() / reference.abs().max()
+    assert error < 5e-2
+
+
+@few
+@given(shape=shapes)
+def test_property_8_any_size_gives_finite_values_and_gradients(shape):
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config())
+    sample = make_sample(**shape)
+    size = (1, shape["num_outputs"], shape["height"], shape["width"])
+    labels = torch.randint(max(shape["num_classes"], 2), size, generator=torch.Generator().manual_seed(0))
+    output = model(**sample, labels=labels)
+    assert output.logits.shape == (1, shape["num_outputs"], shape["num_classes"], shape["height"], shape["width"])
+    assert output.logits.isfinite().all()
+    output.loss.backward()
+    assert output.loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("num_bands", [1, 12, 400])
+def test_generated_weights_keep_unit_scale_for_any_number_of_bands(num_bands):
+    torch.manual_seed(1)
+    module = STSUNModel(small_config(unified_channels=64)).input_module
+    wavelengths = torch.linspace(400, 2400, num_bands).expand(1, 1, -1)
+    weight, bias = module.generate_weights(
+        wavelengths, wavelengths / 50, torch.ones(1, 1, num_bands).long(), torch.ones(1, 1, num_bands).bool()
+    )
+    cells, _ = module(torch.randn(1, 1, num_bands, 48, 48), None, weight, torch.zeros_like(bias), cell_size=3)
+    assert 0.5 < cells.std() < 2
+
+
+@torch.no_grad()
+def test_two_different_inputs_stay_different_at_initialisation(model):
+    first, second = make_sample(5), make_sample(6)
+    second = first | {"pixel_values": second["pixel_values"]}
+    difference = (model(**first).logits - model(**second).logits).std()
+    assert difference > 0.1 * model(**first).logits.std()
+
+
+@torch.no_grad()
+def test_nodata_pixels_do_not_matter_whatever_they_hold(model):
+    sample = make_sample(7)
+    holes = ~sample["pixel_mask"].unsqueeze(2)
+    spoilt = sample | {"pixel_values": sample["pixel_values"].masked_fill(holes, math.nan)}
+    assert_close(model(**spoilt).logits, model(**sample).logits, rtol=0, atol=0)
+
+
+def test_every_parameter_gets_a_gradient():
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config())
+    known, unknown = make_sample(8), make_sample(9)
+    unknown |= {name: torch.full_like(unknown[name], math.nan) for name in ("timestamps", "gsd", "bandwidths")}
+    unknown["output_timestamps"] = torch.full_like(unknown["output_timestamps"], math.nan)
+    batch = {name: torch.cat([known[name], unknown[name]]) for name in known}
+    model(**batch, labels=torch.randint(4, (2, 2, 13, 9))).loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@torch.no_grad()
+def test_semantic_segmentation_head_gives_one_map_a_sample(model):
+    head = STSUNForSemanticSegmentation.from_pretrained(None, config=small_config(), state_dict=model.state_dict())
+    pixels = torch.randn(2, 3, 4, 10, 12)
+    output = head.eval()(pixels, labels=torch.randint(6, (2, 10, 12)))
+    assert output.logits.shape == (2, 6, 10, 12)
+    assert_close(output.logits, model(pixels).logits[:, 0], rtol=0, atol=0)
+    with pytest.raises(ValueError, match="one map a sample"):
+        head(pixels, output_timestamps=torch.zeros(2, 3, 2))
+
+
+@torch.no_grad()
+def test_add_categories_leaves_old_classes_untouched():
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config(class_weights=[1.0] * 6)).eval()
+    sample = make_sample(10)
+    before = model(**sample).logits
+    assert model.add_categories(["glacier", "mangrove"]) == [6, 7]
+    assert model.config.num_labels == 8
+    assert model.config.id2label[7] == "mangrove"
+    assert len(model.config.class_weights) == 8
+    assert_close(model(**sample).logits, before, rtol=0, atol=0)
+    sample["category_ids"] = torch.tensor([[7, 0, 6, 1]])
+    assert model(**sample).logits.isfinite().all()
+    with pytest.raises(ValueError, match="'water' is known already"):
+        model.add_categories(["water"])
+
+
+@torch.no_grad()
+def test_save_and_load_gives_the_same_result(model, tmp_path):
+    from transformers import AutoModel, AutoModelForUniversalSegmentation
+
+    model.save_pretrained(tmp_path)
+    sample = make_sample(11)
+    loaded = AutoModelForUniversalSegmentation.from_pretrained(tmp_path).eval()
+    assert_close(loaded(**sample).logits, model(**sample).logits, rtol=0, atol=0)
+    base = AutoModel.from_pretrained(tmp_path).eval()
+    inputs = {k: v for k, v in sample.items() if k not in ("category_ids", "category_mask", "output_mask")}
+    assert_close(base(**inputs).feature_maps, model.stsun(**inputs).feature_maps, rtol=0, atol=0)
+
+
+def test_category_embeds_take_the_place_of_ids():
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config(category_embeds_dim=5)).eval()
+    sample = make_sample(12)
+    ids = sample.pop("category_ids")
+    assert model(**sample, category_embeds=torch.randn(1, 4, 5)).logits.shape[2] == 4
+    with pytest.raises(ValueError, match="not both"):
+        model(**sample, category_ids=ids, category_embeds=torch.randn(1, 4, 5))
+    with pytest.raises(ValueError, match="category_embeds_dim"):
+        STSUNForDensePrediction(small_config())(**sample, category_embeds=torch.randn(1, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"hidden_size": 36}, "multiple of 4"),
+        ({"num_hidden_layers": 3}, "even"),
+        ({"unified_time_size": 3}, "unified_time_size"),
+        ({"window_sizes": [[4, 0]]}, "window_sizes"),
+        ({"tasks": ["a", "a"]}, "tasks"),
+        ({"id2label": {0: "water", 1: "water"}}, "distinct"),
+        ({"class_weights": [1.0]}, "class_weights"),
+    ],
+)
+def test_config_refuses_sizes_that_do_not_fit(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small_config(**kwargs)
