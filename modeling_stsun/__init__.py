@@ -1,7 +1,9 @@
 """STSUN for Hugging Face transformers: the model. Importing this package registers it with the Auto classes."""
 
+from stsun_processing.image_processing_stsun import STSUNImageProcessor
 from transformers import (
     AutoConfig,
+    AutoImageProcessor,
     AutoModel,
     AutoModelForSemanticSegmentation,
     AutoModelForUniversalSegmentation,
@@ -14,11 +16,16 @@ AutoConfig.register("stsun", STSUNConfig)
 AutoModel.register(STSUNConfig, STSUNModel)
 AutoModelForUniversalSegmentation.register(STSUNConfig, STSUNForDensePrediction)
 AutoModelForSemanticSegmentation.register(STSUNConfig, STSUNForSemanticSegmentation)
+# One import serves users; the processor's module needs no geo stack.
+AutoImageProcessor.register(
+    STSUNConfig, image_processor_classes={"torchvision": STSUNImageProcessor, "pil": STSUNImageProcessor}
+)
 
 __all__ = [
     "STSUNConfig",
     "STSUNForDensePrediction",
     "STSUNForSemanticSegmentation",
+    "STSUNImageProcessor",
     "STSUNModel",
     "STSUNPreTrainedModel",
 ]

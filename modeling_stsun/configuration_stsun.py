@@ -13,6 +13,8 @@
 # limitations under the License.
 """STSUN model configuration"""
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import auto_docstring
@@ -95,7 +97,7 @@ class STSUNConfig(PreTrainedConfig):
     dice_loss_weight: float | int = 0.5
     class_weights: list[float] | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.tasks is None:
             self.tasks = ["semantic_segmentation", "binary_change_detection", "semantic_change_detection"]
         if self.band_types is None:
@@ -107,7 +109,7 @@ class STSUNConfig(PreTrainedConfig):
             self.window_sizes = [[32, 8], [16, 16], [8, 32]]
         super().__post_init__(**kwargs)
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Part of `@strict` validation: sizes that do not fit together are refused here, not deep in a forward pass."""
         if self.hidden_size % self.num_attention_heads or (self.hidden_size // self.num_attention_heads) % 4:
             raise ValueError(

@@ -11,7 +11,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The three nouns that carry metadata everywhere: [`Band`], [`Acquisition`] and [`ImageSeries`].
 """Random changes of a [`Sample`] for training: geometry, bands, dates, brightness, and metadata that goes missing.
 
 Every function takes a sample and a `numpy.random.Generator`, and returns a new sample; arrays of the given one are never
@@ -24,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .datasets import Sample, crop_window, labelled_pixel
-from .metadata import MIN_WAVELENGTH_NM, Band
+from .metadata import MAX_WAVELENGTH_NM, MIN_WAVELENGTH_NM, Band
 
 
 class AugmentationError(ValueError):
@@ -84,9 +83,7 @@ def _move(sample: Sample, move: Callable[[np.ndarray], np.ndarray], to_old: tupl
     return replace(sample, series=series, labels=labels)
 
 
-def random_bands(
-    sample: Sample, rng: np.random.Generator, min_bands: int = 1, keep: Collection[str] = ()
-) -> Sample:
+def random_bands(sample: Sample, rng: np.random.Generator, min_bands: int = 1, keep: Collection[str] = ()) -> Sample:
     """Keeps some of the bands, in their order. Dates that have equal bands keep the same ones.
 
     Args:
@@ -170,8 +167,9 @@ def band_jitter(sample: Sample, rng: np.random.Generator, center_nm: float, fwhm
                 shift, factor = rng.normal(0, center_nm), np.exp(rng.normal(0, fwhm))
                 moved[band] = replace(
                     band,
-                    center_nm=band.center_nm and max(band.center_nm + shift, MIN_WAVELENGTH_NM),
-                    fwhm_nm=band.fwhm_nm and band.fwhm_nm * factor,
+                    center_nm=band.center_nm
+                    and float(np.clip(band.center_nm + shift, MIN_WAVELENGTH_NM, MAX_WAVELENGTH_NM)),
+                    fwhm_nm=band.fwhm_nm and float(band.fwhm_nm * factor),
                 )
     return _with_bands(sample, moved)
 
@@ -180,8 +178,8 @@ def metadata_dropout(sample: Sample, rng: np.random.Generator, p: float) -> Samp
     """Makes metadata unknown, so that a model learns to do without.
 
     Wavelengths (with their widths), dates and the ground sampling distance are each forgotten with probability `p`, and
-    then for the whole series, since that is how metadata goes missing. Dates stay if several maps are asked for: they
-    alone tell the maps apart.
+    then for the whole series, since that is how metadata goes missing. Which dates a map describes stays known: outputs
+    are positions.
 
     Args:
         sample: any.
@@ -194,7 +192,7 @@ def metadata_dropout(sample: Sample, rng: np.random.Generator, p: float) -> Samp
         bands = {band for acquisition in sample.series.acquisitions for band in acquisition.bands}
         sample = _with_bands(sample, {band: replace(band, center_nm=None, fwhm_nm=None) for band in bands})
     unknown = {}
-    if no_dates and len(sample.outputs) == 1:
+    if no_dates:
         unknown["datetime"] = None
     if no_gsd:
         unknown["gsd_m"] = None

@@ -17,12 +17,12 @@ A band says what one channel measured, an acquisition what one date holds, a ser
 All three are frozen, validated when made, and survive a JSON round trip. `None` means unknown: nothing is guessed.
 """
 
+import datetime as dt
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -37,7 +37,7 @@ MIN_WAVELENGTH_NM = 30.0
 # Thermal infrared ends near 15 um; 1 mm is where radar begins, and radar bands carry a polarisation instead.
 MAX_WAVELENGTH_NM = 1.0e6
 
-EPOCH = datetime(2000, 1, 1)
+EPOCH = dt.datetime(2000, 1, 1)
 _PARTIAL_DATE = re.compile(r"^(\d{4})(?:-(\d{2}))?$")
 _SECONDS_PER_DAY = 86400.0
 
@@ -58,7 +58,7 @@ def _positive(value: float | int | None, what: str) -> float | None:
     return float(value)
 
 
-def parse_datetime(value: str | date | datetime | np.datetime64 | None) -> datetime | None:
+def parse_datetime(value: str | dt.date | dt.datetime | np.datetime64 | None) -> dt.datetime | None:
     """Reads a date.
 
     Args:
@@ -72,24 +72,24 @@ def parse_datetime(value: str | date | datetime | np.datetime64 | None) -> datet
     Raises:
         MetadataError: `value` is not a date.
     """
-    if value is None or isinstance(value, np.datetime64) and np.isnat(value):
+    if value is None or (isinstance(value, np.datetime64) and np.isnat(value)):
         return None
     if isinstance(value, np.datetime64):
         value = str(value.astype("datetime64[us]"))
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day)
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
+    if isinstance(value, dt.date):
+        return dt.datetime(value.year, value.month, value.day)
     if isinstance(value, str):
         text = value.strip()
         try:
             if match := _PARTIAL_DATE.match(text):
                 year, month = int(match[1]), match[2] and int(match[2])
-                first = datetime(year, month or 1, 1)
+                first = dt.datetime(year, month or 1, 1)
                 months = year * 12 + (month or 12)
-                after = datetime(months // 12, months % 12 + 1, 1)
+                after = dt.datetime(months // 12, months % 12 + 1, 1)
                 return first + (after - first) / 2
-            return parse_datetime(datetime.fromisoformat(text))
+            return parse_datetime(dt.datetime.fromisoformat(text))
         except (ValueError, OverflowError):
             pass
     raise MetadataError(
@@ -98,9 +98,9 @@ def parse_datetime(value: str | date | datetime | np.datetime64 | None) -> datet
     )
 
 
-def days_since_2000(value: datetime | None) -> float:
+def days_since_2000(value: dt.datetime | None) -> float:
     """Days from 2000-01-01T00:00 (UTC) to `value`; NaN if unknown."""
-    return math.nan if value is None else (value - EPOCH) / timedelta(days=1)
+    return math.nan if value is None else (value - EPOCH) / dt.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Acquisition:
     """
 
     bands: tuple[Band, ...]
-    datetime: datetime | None = None
+    datetime: dt.datetime | None = None
     gsd_m: float | None = None
     sensor: str | None = None
 

@@ -11,7 +11,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The three nouns that carry metadata everywhere: [`Band`], [`Acquisition`] and [`ImageSeries`].
 """Scores of dense maps, computed from one confusion matrix that stays on the device of the maps."""
 
 import numpy as np
