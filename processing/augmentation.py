@@ -13,8 +13,8 @@
 # limitations under the License.
 """Random changes of a [`Sample`] for training: geometry, bands, dates, brightness, and metadata that goes missing.
 
-Every function takes a sample and a `numpy.random.Generator`, and returns a new sample; arrays of the given one are never
-written to. Geometry is the same for all dates and labels of a sample, and the map coordinates of a pixel never change.
+Every function takes a sample and a `numpy.random.Generator`, and returns a new sample; arrays of the given one stay as
+they are. Geometry is the same for all dates and labels of a sample, and the map coordinates of a pixel never change.
 """
 
 from collections.abc import Callable, Collection

@@ -19,23 +19,24 @@ keys are notes that nothing reads:
 
     name                text; also names the band statistics
     tasks               list out of semantic_segmentation, binary_change_detection, semantic_change_detection
-    bands ?             list of {name, kind ?, center_nm ?, fwhm_nm ?, polarisation ?}, one for each channel, as in `Band`;
-                        "optical" = reflective. A radar band's polarisation may stand in its name (VV). null = unknown
-    band_sets ?         {set: list as in bands} where the images of a sample differ; `bands` serves images without a set
-    value_scale ?       physical value = stored value x value_scale in reflective bands, the others hold physical values;
+    bands ?             list of {name, kind ?, center_nm ?, fwhm_nm ?, polarisation ?}, one for each channel, as in
+                        `Band`; kind "optical" = reflective; null = unknown. The polarisation of a radar band may stand
+                        in its name (VV)
+    band_sets ?         {set: list as in bands} where the images of a sample differ; an image without a set has `bands`
+    value_scale ?       physical value = stored value x value_scale in reflective bands, others hold physical values;
                         without it, a scale and offset in the raster count
     nodata ?            stored value of missing pixels, for rasters that declare none
     gsd_m ?             metres a pixel; null = what the georeference of the raster tells
     classes ?           list of {id, name} of the semantic labels, ids 0 to 254; needed by the semantic tasks
-    change_classes ?    list of {id, name}; id 0 must mean unchanged and id 1 changed, there are no others
+    change_classes ?    list of {id, name}: id 0 must mean unchanged and id 1 changed, there are no others
     ignore_index ?      value of label pixels that nobody labelled; 255 unless given
     samples             list of
         id, height, width
-        images          list of {path, timestamp ?, band_set ?}; timestamp in ISO 8601, null = unknown (date tags of the
-                        raster do not count). Listed in any order; a `Sample` has them oldest first, unknown dates in place
+        images          list of {path, timestamp ?, band_set ?}, in any order: a `Sample` has them oldest first, unknown
+                        dates in their place. timestamp in ISO 8601; null = unknown, whatever the raster says
         labels          {semantic ?, change ?, semantic_per_time ?}
                             semantic: path of one map that describes all images together
-                            change: path of the change between the first and the last image listed: 0, 1
+                            change: path of the change between the first and the last image listed, values 0 and 1
                             semantic_per_time: list of {path, image_indices}, one map for a date or a group of dates
         task ?          what the sample is for; without it, all of `tasks` that its labels serve
         gsd_m ?         in place of that of the data set
@@ -45,10 +46,10 @@ Paths are relative to the folder.
 """
 
 import json
+import math
 import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,21 +183,9 @@ class FolderDataset(torch.utils.data.Dataset):
         self._description = _Description.read(self.root / "dataset.json")
         self.name = self._description.name
 
-        records, self._labelled_blocks = [], []
-        images = {}
-        for described, task, outputs, label_paths in self._description.select(split, tasks):
-            series = self._check_images(described, images)
-            record = SampleRecord(
-                name=described.name,
-                task=task,
-                series=series,
-                height=described.height,
-                width=described.width,
-                image_paths=tuple(path for path, _ in described.images),
-                outputs=outputs,
-                label_paths=label_paths,
-                num_labelled=0,
-            )
+        records, self._labelled_blocks, grids = [], [], {}
+        for described in self._description.select(split, tasks):
+            record = replace(described, series=self._check_images(described, grids))
             blocks = self._count_labels(record)
             records.append(replace(record, num_labelled=int(blocks.sum())))
             self._labelled_blocks.append(blocks)
@@ -282,30 +271,32 @@ class FolderDataset(torch.utils.data.Dataset):
             pixel = top + row, left + column
         return crop_window(rng, size, self.crop_size, pixel)
 
-    def _check_images(self, described: "_Described", images: dict[tuple, tuple]) -> ImageSeries:
-        """The series of a sample; `images` remembers the grids of rasters that samples share."""
-        acquisitions, first = [], None
-        for path, acquisition in described.images:
-            key = (path, acquisition)
-            if key not in images:
+    def _check_images(self, record: SampleRecord, grids: dict[tuple[Path, Acquisition], "_Grid"]) -> ImageSeries:
+        """The series with what its rasters tell; `grids` remembers rasters that samples share."""
+        where = f"{self._description.path}: sample {record.name!r}"
+        size, first, acquisitions = (record.height, record.width), None, []
+        for path, acquisition in zip(record.image_paths, record.series.acquisitions, strict=True):
+            if (path, acquisition) not in grids:
                 with self._open(path, acquisition) as raster:
                     series = raster.series
-                    images[key] = (raster.height, raster.width, series.crs, series.transform, series.gsd_m)
-            height, width, crs, transform, gsd_m = images[key]
-            first = first or (path, crs, transform)
-            size = (described.height, described.width)
-            if (height, width) != size:
+                    grids[path, acquisition] = _Grid(
+                        (raster.height, raster.width), series.crs, series.transform, series.gsd_m
+                    )
+            grid = grids[path, acquisition]
+            first = first or grid
+            if grid.size != size:
                 raise DatasetError(
-                    f"{described.where}: image {path} measures {height} x {width} pixels, but height and width say "
+                    f"{where}: image {path} measures {grid.size[0]} x {grid.size[1]} pixels, but height and width say "
                     f"{size[0]} x {size[1]}. Set them right, or warp all images of the sample to one grid."
                 )
-            if crs != first[1] or not _same_transform(transform, first[2], size):
+            if grid.crs != first.crs or not _same_transform(grid.transform, first.transform, size):
                 raise DatasetError(
-                    f"{described.where}: images {first[0]} and {path} lie on different grids: {first[1]}, {first[2]} and "
-                    f"{crs}, {transform}. Warp them to one grid, for instance with gdalwarp."
+                    f"{where}: image {path} lies on another grid than {record.image_paths[0]}: {grid.crs}, "
+                    f"{grid.transform} against {first.crs}, {first.transform}. Warp them to one grid, for "
+                    "instance with gdalwarp."
                 )
-            acquisitions.append(replace(acquisition, gsd_m=gsd_m))
-        return ImageSeries(acquisitions=tuple(acquisitions), crs=first[1], transform=first[2])
+            acquisitions.append(replace(acquisition, gsd_m=grid.gsd_m))
+        return ImageSeries(acquisitions=tuple(acquisitions), crs=first.crs, transform=first.transform)
 
     def _open(self, path: Path, acquisition: Acquisition) -> "RasterSeries":
         # Not at the top: samples of other sources are made where no rasterio is.
@@ -331,7 +322,7 @@ class FolderDataset(torch.utils.data.Dataset):
             return raster.read(*window)
 
     def _count_labels(self, record: SampleRecord) -> np.ndarray:
-        """Labelled pixels in each block of the grid, (rows of blocks, columns of blocks); checks all labels on the way."""
+        """Labelled pixels of each block, (rows of blocks, columns of blocks); checks all labels on the way."""
         counts = []
         for top in range(0, record.height, _BLOCK):
             strip = self._read_labels(record, (top, 0, min(_BLOCK, record.height - top), record.width))
@@ -384,8 +375,8 @@ def band_statistics(dataset: FolderDataset) -> dict[str, dict[str, float | None]
                 known = bands.setdefault(band.name, band)
                 if (known.center_nm, known.type) != (band.center_nm, band.type):
                     raise DatasetError(
-                        f"Data set {dataset.name!r} has two bands {band.name!r}: {known.type} at {known.center_nm} nm and "
-                        f"{band.type} at {band.center_nm} nm. Statistics are kept by name: give them different names."
+                        f"Data set {dataset.name!r} has two bands {band.name!r}: {known.type} at {known.center_nm} nm "
+                        f"and {band.type} at {band.center_nm} nm. Statistics go by name: rename one."
                     )
     count = dict.fromkeys(bands, 0)
     mean, squares = dict.fromkeys(bands, 0.0), dict.fromkeys(bands, 0.0)
@@ -403,8 +394,8 @@ def band_statistics(dataset: FolderDataset) -> dict[str, dict[str, float | None]
                     squares[name] += values.var() * values.size + shift**2 * before * values.size / count[name]
     if empty := [name for name, number in count.items() if not number]:
         raise DatasetError(
-            f"Bands {', '.join(empty)} of data set {dataset.name!r}, split {dataset.split!r}, hold no valid pixel. Take "
-            "them out of dataset.json and the rasters, or correct nodata."
+            f"Bands {', '.join(empty)} of data set {dataset.name!r}, split {dataset.split!r}, hold no valid pixel. "
+            "Take them out of dataset.json and the rasters, or correct nodata."
         )
     return {
         name: {
@@ -459,21 +450,16 @@ def crop_window(
 
 
 @dataclass(frozen=True)
-class _Described:
-    """A sample as dataset.json has it, dates in order."""
-
-    where: str
-    name: str
-    height: int
-    width: int
-    images: tuple[tuple[Path, Acquisition], ...]
-    targets: dict[str, tuple[tuple[tuple[int, ...], Path], ...]]  # task -> (output, label map) for each map
-    task: str | None
+class _Grid:
+    size: tuple[int, int]
+    crs: str | None
+    transform: tuple[float, ...] | None
+    gsd_m: float | None
 
 
 @dataclass(frozen=True)
 class _Description:
-    """A dataset.json whose keys and values are all as they must be; files that it names are not looked at."""
+    """A dataset.json whose keys and values are all as they must be; the files that it names are not looked at."""
 
     path: Path
     name: str
@@ -483,7 +469,8 @@ class _Description:
     class_ids: tuple[int, ...]
     class_names: tuple[str, ...]
     ignore_index: int
-    samples: dict[str, _Described]
+    records: dict[str, dict[str, SampleRecord]]  # sample id -> task -> record, for all tasks that the labels serve
+    own_tasks: dict[str, str | None]
     splits: dict[str, tuple[str, ...]]
 
     @classmethod
@@ -494,56 +481,67 @@ class _Description:
             raise DatasetError(f"{path} does not exist. Name the folder that holds a dataset.json.") from error
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path} cannot be read as JSON: {error}.") from error
-        if not isinstance(document, dict):
-            raise DatasetError(
-                f"{path} holds a {type(document).__name__}; an object with the documented keys is needed."
-            )
         where = str(path)
         tasks = tuple(_get(document, "tasks", list, where, f"a list out of {', '.join(TASKS)}"))
-        for task in tasks:
-            if task not in TASKS:
-                raise DatasetError(f"{where}: tasks names {task!r}; known tasks are {', '.join(TASKS)}.")
-        if not tasks:
-            raise DatasetError(f"{where}: tasks is empty; name at least one out of {', '.join(TASKS)}.")
-        ignore_index = _get(document, "ignore_index", int, where, "an integer 0 to 255", default=IGNORE_INDEX)
+        if not tasks or not all(task in TASKS for task in tasks):
+            raise DatasetError(f"{where}: tasks is {list(tasks)}; give at least one out of {', '.join(TASKS)}.")
+        ignore_index = _get(document, "ignore_index", int, where, "an integer 0 to 255", IGNORE_INDEX)
         if not 0 <= ignore_index <= 255:
-            raise DatasetError(f"{where}: ignore_index is {ignore_index}; an integer 0 to 255 is needed.")
+            raise DatasetError(f"{where}: ignore_index is {ignore_index}; it must be an integer 0 to 255.")
         classes = _classes(document, "classes", where, ignore_index)
         changes = _classes(document, "change_classes", where, ignore_index)
         if not classes and set(tasks) != {"binary_change_detection"}:
-            raise DatasetError(f"{where}: classes is missing; semantic tasks need a list of {{id, name}}. Add it.")
+            raise DatasetError(
+                f"{where}: classes is missing or empty. Add the list of {{id, name}} of the semantic labels."
+            )
         if changes and sorted(changes) != [0, 1]:
             raise DatasetError(
                 f"{where}: change_classes has the ids {', '.join(map(str, changes))}; they must be 0 (unchanged) and 1 "
                 "(changed). Rewrite the change maps with these values."
             )
         if "binary_change_detection" in tasks and ignore_index in (0, 1):
-            raise DatasetError(
-                f"{where}: ignore_index is {ignore_index}, which in change maps means unchanged or changed."
-            )
-        sets = {
+            raise DatasetError(f"{where}: ignore_index is {ignore_index}, a value that change maps need. Take another.")
+        value_scale = _get(document, "value_scale", (int, float), where, "a number above 0", None)
+        if value_scale is not None and not 0 < value_scale < math.inf:
+            raise DatasetError(f"{where}: value_scale is {value_scale}; it must be a number above 0.")
+        sets: dict[str | None, tuple[Band, ...]] = {
             name: _bands(records, f"{where}: band_sets[{name!r}]")
-            for name, records in _get(document, "band_sets", dict, where, "an object of band lists", default={}).items()
+            for name, records in _get(document, "band_sets", dict, where, "an object of band lists", {}).items()
         }
-        if document.get("bands") is not None:
+        if "bands" in document:
             sets[None] = _bands(document["bands"], f"{where}: bands")
-        samples: dict[str, _Described] = {}
-        for index, record in enumerate(_get(document, "samples", list, where, "a list of samples")):
-            sample = _described(record, f"{path}: samples[{index}]", path.parent, document, tasks, sets)
-            if sample.name in samples:
-                raise DatasetError(f"{sample.where}: another sample has this id too. Ids must be unique.")
-            samples[sample.name] = sample
+
+        records, own_tasks = {}, {}
+        for index, sample in enumerate(_get(document, "samples", list, where, "a list of samples")):
+            name = _get(sample, "id", str, f"{where}: samples[{index}]", "a text")
+            place = f"{where}: sample {name!r}"
+            if name in records:
+                raise DatasetError(f"{place} occurs twice. Give each sample an id of its own.")
+            records[name] = _records(sample, place, path.parent, document.get("gsd_m"), sets)
+            own = _get(sample, "task", str, place, f"one of {', '.join(tasks)}", None)
+            if own is not None and own not in tasks:
+                raise DatasetError(f"{place}: task is {own!r}; tasks of this data set are {', '.join(tasks)}.")
+            own_tasks[name] = own
+            wanted = tasks if own is None else (own,)
+            if not any(task in records[name] for task in wanted):
+                raise DatasetError(
+                    f"{place}: its labels ({', '.join(sample['labels']) or 'none'}) do not serve "
+                    f"{' or '.join(wanted)}. semantic_segmentation needs semantic or semantic_per_time; "
+                    "binary_change_detection needs change and two images; semantic_change_detection "
+                    "needs semantic_per_time with two maps."
+                )
         return cls(
             path=path,
             name=_get(document, "name", str, where, "a text"),
             tasks=tasks,
-            value_scale=_get(document, "value_scale", (int, float), where, "a number", default=None),
-            nodata=_get(document, "nodata", (int, float), where, "a number", default=None),
+            value_scale=value_scale,
+            nodata=_get(document, "nodata", (int, float), where, "a number", None),
             class_ids=tuple(classes),
             class_names=tuple(classes.values()),
             ignore_index=ignore_index,
-            samples=samples,
-            splits=_splits(document, where, samples),
+            records=records,
+            own_tasks=own_tasks,
+            splits=_splits(document, where, records),
         )
 
     def positions(self, task: str) -> dict[int, int]:
@@ -551,27 +549,23 @@ class _Description:
         ids = (0, 1) if task == "binary_change_detection" else self.class_ids
         return {**{value: position for position, value in enumerate(ids)}, self.ignore_index: IGNORE_INDEX}
 
-    def select(self, split: str, tasks: Sequence[str] | None) -> list[tuple[_Described, str]]:
-        """Samples of a split, each with a task."""
-        known = "; ".join(f"{name!r} ({len(ids)} samples)" for name, ids in self.splits.items()) or "none"
+    def select(self, split: str, tasks: Sequence[str] | None) -> list[SampleRecord]:
+        known = "; ".join(f"{name} ({len(ids)} samples)" for name, ids in self.splits.items()) or "none"
         if not self.splits.get(split):
             state = "is empty" if split in self.splits else "does not exist"
-            raise DatasetError(f"{self.path}: split {split!r} {state}; there are {known}. Name one that has samples.")
+            raise DatasetError(f"{self.path}: split {split!r} {state}. Splits are: {known}.")
         if isinstance(tasks, str):
-            raise DatasetError(f"tasks is the text {tasks!r}; give a sequence of names, such as ({tasks!r},).")
+            raise DatasetError(f"tasks is the text {tasks!r}; give a list of names, as in [{tasks!r}].")
         for task in tasks or ():
             if task not in self.tasks:
-                raise DatasetError(f"Task {task!r} was asked for; {self.path} lists {', '.join(self.tasks)}.")
+                raise DatasetError(f"Task {task!r} was asked for; tasks of {self.path} are {', '.join(self.tasks)}.")
         selected = []
         for name in self.splits[split]:
-            sample = self.samples[name]
-            wanted = self.tasks if sample.task is None else (sample.task,)
-            selected += [(sample, task) for task in tasks or wanted if task in sample.targets]
+            own = self.own_tasks[name]
+            wanted = tasks or (self.tasks if own is None else (own,))
+            selected += [self.records[name][task] for task in wanted if task in self.records[name]]
         if not selected:
-            raise DatasetError(
-                f"{self.path}: no sample of split {split!r} has labels for {', '.join(tasks or self.tasks)}. Splits are "
-                f"{known}."
-            )
+            raise DatasetError(f"{self.path}: no sample of split {split!r} has labels for {' or '.join(tasks)}.")
         return selected
 
 
@@ -591,17 +585,10 @@ def _get(
     return value
 
 
-def _items(record: Any, key: str, where: str, expected: str) -> list:
-    values = _get(record, key, list, where, expected)
-    if not values:
-        raise DatasetError(f"{where}: {key} is empty; {expected} is expected.")
-    return values
-
-
 def _bands(records: Any, where: str) -> tuple[Band, ...]:
     if not isinstance(records, list) or not records:
         raise DatasetError(f"{where} is {records!r}; a list of at least one band record is expected.")
-    bands = {}
+    bands: dict[str, Band] = {}
     for index, record in enumerate(records):
         try:
             band = Band.from_dict(record)
@@ -610,141 +597,127 @@ def _bands(records: Any, where: str) -> tuple[Band, ...]:
         named = set(_POLARISATION.findall(band.name.upper()))
         if band.kind == "sar" and band.polarisation is None and len(named) == 1:
             band = replace(band, polarisation=named.pop())
-        if bands.setdefault(band.name, band) is not band:
-            raise DatasetError(
-                f"{where}[{index}]: there is another band {band.name!r}. Names must be unique in a list."
-            )
+        if band.name in bands:
+            raise DatasetError(f"{where}[{index}]: a band before it is called {band.name!r} too. Give it another name.")
+        bands[band.name] = band
     return tuple(bands.values())
 
 
 def _classes(document: dict, key: str, where: str, ignore_index: int) -> dict[int, str]:
     """Names by id, in the order of the list."""
-    classes = {}
-    for index, record in enumerate(_get(document, key, list, where, "a list of {id, name}", default=[])):
+    classes: dict[int, str] = {}
+    for index, record in enumerate(_get(document, key, list, where, "a list of {id, name}", [])):
         place = f"{where}: {key}[{index}]"
         number = _get(record, "id", int, place, "an integer 0 to 254")
         name = _get(record, "name", str, place, "a text")
         if not 0 <= number < IGNORE_INDEX or number == ignore_index:
             raise DatasetError(
-                f"{place}: id is {number}; an integer 0 to {IGNORE_INDEX - 1} other than ignore_index ({ignore_index}) is "
-                "needed. Renumber the label maps."
+                f"{place}: id is {number}; it must be an integer 0 to 254 other than ignore_index ({ignore_index}). "
+                "Renumber the classes here and in the label maps."
             )
         if number in classes or name in classes.values():
-            raise DatasetError(f"{place}: id {number} or name {name!r} is taken by another class. Both must be unique.")
+            raise DatasetError(
+                f"{place}: id {number} or name {name!r} belongs to a class before it. Both must be unique."
+            )
         classes[number] = name
     return classes
 
 
-def _splits(document: dict, where: str, samples: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    splits, homes = {}, {}
-    for split in _get(document, "splits", dict, where, "an object of lists of sample ids"):
-        names = _get(document["splits"], split, list, f"{where}: splits", "a list of sample ids")
-        for name in names:
-            if not isinstance(name, str) or name not in samples:
+def _splits(document: dict, where: str, samples: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    known, homes = set(samples), {}
+    splits = _get(document, "splits", dict, where, "an object of lists of sample ids")
+    for split in splits:
+        for name in _get(splits, split, list, f"{where}: splits", "a list of sample ids"):
+            if not isinstance(name, str) or name not in known:
                 raise DatasetError(
-                    f"{where}: split {split!r} names {name!r}, which is the id of no sample. Correct it."
+                    f"{where}: split {split!r} names {name!r}, the id of no sample. Correct or remove it."
                 )
             if name in homes:
                 raise DatasetError(
-                    f"{where}: sample {name!r} stands in split {homes[name]!r} and again in {split!r}. Keep one of the two."
+                    f"{where}: sample {name!r} is in split {homes[name]!r} and again in {split!r}. Keep one of the two."
                 )
             homes[name] = split
-        splits[split] = tuple(names)
-    return splits
+    return {split: tuple(names) for split, names in splits.items()}
 
 
-def _described(
-    record: Any,
-    where: str,
-    root: Path,
-    document: dict,
-    tasks: Sequence[str],
-    sets: Mapping[str | None, tuple[Band, ...]],
-) -> _Described:
-    name = _get(record, "id", str, where, "a text")
-    where = f"{where} ({name!r})"
-    gsd_m = record.get("gsd_m", document.get("gsd_m"))
+def _records(
+    sample: dict, where: str, root: Path, gsd_m: float | None, sets: Mapping[str | None, tuple[Band, ...]]
+) -> dict[str, SampleRecord]:
+    """One record for each task that the labels of a sample serve, dates in order."""
+    gsd_m = sample.get("gsd_m", gsd_m)
+    size = {}
+    for side in ("height", "width"):
+        size[side] = _get(sample, side, int, where, "a number of pixels")
+        if size[side] < 1:
+            raise DatasetError(f"{where}: {side} is {size[side]}; it must be 1 pixel or more.")
     images = []
-    for index, image in enumerate(_items(record, "images", where, "a list of {path, timestamp, band_set}")):
+    for index, image in enumerate(_get(sample, "images", list, where, "a list of {path, timestamp, band_set}")):
         place = f"{where}: images[{index}]"
-        band_set = _get(image, "band_set", str, place, "the name of a band set", default=None)
+        path = root / _get(image, "path", str, place, "the path of a raster")
+        timestamp = _get(image, "timestamp", str, place, "an ISO 8601 date or null", None)
+        band_set = _get(image, "band_set", str, place, "the name of a band set", None)
         if band_set not in sets:
-            known = ", ".join(repr(name) for name in sets if name is not None) or "none"
-            missing = (
-                "names no band_set, and there are no bands" if band_set is None else f"names band_set {band_set!r}"
+            known = ", ".join(name for name in sets if name is not None) or "none"
+            raise DatasetError(
+                f"{place}: band_set is {band_set!r}; band_sets are: {known}. Describe the bands there, or in bands for "
+                "images without a band_set."
             )
-            raise DatasetError(f"{place} {missing}; band_sets has {known}. Describe its bands in dataset.json.")
         try:
-            timestamp = _get(image, "timestamp", str, place, "an ISO 8601 date", default=None)
-            acquisition = Acquisition(bands=sets[band_set], datetime=parse_datetime(timestamp), gsd_m=gsd_m)
+            images.append((path, Acquisition(sets[band_set], parse_datetime(timestamp), gsd_m)))
         except MetadataError as error:
             raise DatasetError(f"{place}: {error}") from error
-        images.append((root / _get(image, "path", str, place, "the path of a raster"), acquisition))
+    if not images:
+        raise DatasetError(f"{where}: images is empty; list at least one.")
 
     # Known dates are sorted among the places that they hold; unknown ones keep theirs.
     dated = [index for index, (_, acquisition) in enumerate(images) if acquisition.datetime is not None]
     order = list(range(len(images)))
     for place, index in zip(dated, sorted(dated, key=lambda index: images[index][1].datetime), strict=True):
         order[place] = index
-    targets = _targets(record, where, root, [order.index(index) for index in range(len(images))])
-
-    task = _get(record, "task", str, where, "a task", default=None)
-    if task is not None and task not in tasks:
-        raise DatasetError(f"{where}: task is {task!r}; tasks of this data set are {', '.join(tasks)}.")
-    if not any(wanted in targets for wanted in ((task,) if task else tasks)):
-        raise DatasetError(
-            f"{where}: its labels ({', '.join(record['labels']) or 'none'}) do not serve {task or ', '.join(tasks)}. "
-            "semantic_segmentation needs semantic or semantic_per_time, binary_change_detection needs change and two "
-            "images, semantic_change_detection needs two maps in semantic_per_time."
+    position = [order.index(index) for index in range(len(images))]
+    return {
+        task: SampleRecord(
+            name=sample["id"],
+            task=task,
+            series=ImageSeries(tuple(images[index][1] for index in order)),
+            **size,
+            image_paths=tuple(images[index][0] for index in order),
+            outputs=tuple(output for output, _ in maps),
+            label_paths=tuple(root / path for _, path in maps),
+            num_labelled=0,
         )
-    return _Described(
-        where=where,
-        name=name,
-        height=_size(record, "height", where),
-        width=_size(record, "width", where),
-        images=tuple(images[index] for index in order),
-        targets=targets,
-        task=task,
-    )
+        for task, maps in _label_maps(sample, where, position).items()
+    }
 
 
-def _size(record: dict, key: str, where: str) -> int:
-    value = _get(record, key, int, where, "a number of pixels, 1 or more")
-    if value < 1:
-        raise DatasetError(f"{where}: {key} is {value}; a number of pixels, 1 or more, is expected.")
-    return value
-
-
-def _targets(
-    record: dict, where: str, root: Path, position: Sequence[int]
-) -> dict[str, tuple[tuple[tuple[int, ...], Path], ...]]:
-    """For each task that the labels serve, (output, label map) pairs; `position` is where each image listed has gone."""
-    labels = _get(record, "labels", dict, where, "an object {semantic, change, semantic_per_time}")
+def _label_maps(sample: dict, where: str, position: Sequence[int]) -> dict[str, list[tuple[tuple[int, ...], str]]]:
+    """For each task that the labels serve, (output, path) of its maps; images listed have gone to `position`."""
+    labels = _get(sample, "labels", dict, where, "an object {semantic, change, semantic_per_time}")
     where = f"{where}: labels"
-    targets = {}
     per_time = []
-    for index, entry in enumerate(_get(labels, "semantic_per_time", list, where, "a list", default=[])):
+    for index, entry in enumerate(_get(labels, "semantic_per_time", list, where, "a list", [])):
         place = f"{where}: semantic_per_time[{index}]"
-        path = root / _get(entry, "path", str, place, "the path of a label map")
-        described = _items(entry, "image_indices", place, "a list of positions in images")
-        if len(set(described)) < len(described) or not all(
-            type(i) is int and 0 <= i < len(position) for i in described
-        ):
+        path = _get(entry, "path", str, place, "the path of a label map")
+        indices = _get(entry, "image_indices", list, place, "a list of positions in images")
+        valid = all(type(index) is int and 0 <= index < len(position) for index in indices)
+        if not indices or not valid or len(set(indices)) < len(indices):
             raise DatasetError(
-                f"{place}: image_indices is {described}; positions 0 to {len(position) - 1}, each once, are allowed."
+                f"{place}: image_indices is {indices}; it must hold some of 0 to {len(position) - 1}, each once."
             )
-        per_time.append((tuple(sorted(position[i] for i in described)), path))
-    if per_time:
-        per_time.sort()
-        targets["semantic_segmentation"] = tuple(per_time)
+        per_time.append((tuple(sorted(position[index] for index in indices)), path))
+    per_time.sort()
+    semantic = _get(labels, "semantic", str, where, "the path of a label map", None)
+    change = _get(labels, "change", str, where, "the path of a label map", None)
+    maps = {}
+    if semantic is not None:
+        maps["semantic_segmentation"] = [(tuple(range(len(position))), semantic)]
+    elif per_time:
+        maps["semantic_segmentation"] = per_time
+    if change is not None and len(position) > 1:
+        maps["binary_change_detection"] = [(tuple(sorted((position[0], position[-1]))), change)]
     if len(per_time) > 1:
-        targets["semantic_change_detection"] = tuple(per_time)
-    if path := _get(labels, "semantic", str, where, "the path of a label map", default=None):
-        targets["semantic_segmentation"] = ((tuple(range(len(position))), root / path),)
-    path = _get(labels, "change", str, where, "the path of a label map", default=None)
-    if path and len(position) > 1:
-        targets["binary_change_detection"] = ((tuple(sorted((position[0], position[-1]))), root / path),)
-    return targets
+        maps["semantic_change_detection"] = per_time
+    return maps
 
 
 def _crop_size(crop_size: int | Sequence[int] | None) -> tuple[int, int] | None:

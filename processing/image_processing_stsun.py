@@ -473,8 +473,8 @@ class STSUNImageProcessor(BaseImageProcessor):
             arrays = [np.asarray(sample[name]) for sample in samples]
             shape = np.max([array.shape for array in arrays], axis=0).astype(int)
             batch = np.full((len(arrays), *shape), fills.get(name, 0), dtype=arrays[0].dtype)
-            for row, array in zip(batch, arrays, strict=True):
-                row[tuple(slice(0, size) for size in array.shape)] = array
+            for index, array in enumerate(arrays):
+                batch[(index, *(slice(0, size) for size in array.shape))] = array
             data[name] = batch
         return STSUNBatchFeature(data=data, tensor_type=return_tensors)
 

@@ -43,7 +43,7 @@ class ConfusionMatrix:
             raise MetricError(f"num_classes must be 1 or more, got {num_classes}.")
         if 0 <= ignore_index < num_classes:
             raise MetricError(
-                f"ignore_index {ignore_index} is also one of the classes 0..{num_classes - 1}. Take a value outside them."
+                f"ignore_index {ignore_index} is also one of the classes 0..{num_classes - 1}. Take one outside them."
             )
         self.num_classes = num_classes
         self.ignore_index = ignore_index
@@ -66,8 +66,8 @@ class ConfusionMatrix:
         prediction, reference = torch.as_tensor(prediction), torch.as_tensor(reference)
         if prediction.shape != reference.shape:
             raise MetricError(
-                f"prediction has shape {tuple(prediction.shape)}, reference {tuple(reference.shape)}; they must be equal. "
-                "Take the argmax over the classes first, and crop padding off."
+                f"prediction has shape {tuple(prediction.shape)}, reference {tuple(reference.shape)}; they must be "
+                "equal. Take the argmax over the classes first, and crop padding off."
             )
         for name, values in (("prediction", prediction), ("reference", reference)):
             if values.is_floating_point() or values.is_complex():
@@ -183,7 +183,7 @@ def change_scores(matrix: ConfusionMatrix) -> dict[str, float]:
     """
     if matrix.num_classes != 2:
         raise MetricError(
-            f"Change is scored on two classes, unchanged and changed; this matrix has {matrix.num_classes}. For semantic "
-            "maps compare the dates first: change is where they differ."
+            f"Change is scored on two classes, unchanged and changed; this matrix has {matrix.num_classes}. For "
+            "semantic maps compare the dates first: change is where they differ."
         )
     return {name: float(getattr(matrix, name)[1]) for name in ("precision", "recall", "f1", "iou")}

@@ -33,6 +33,8 @@ _NARROWER = {
     "lwir": ("lwir11", "lwir12"),
 }
 _THERMAL = ("lwir", "lwir11", "lwir12")
+# Longer lists of names are abridged in messages.
+_MAX_LISTED = 30
 _PREFIX = r"(?:sr|st|toa|boa|surrefl)?"
 # "B4_10m", "B04 (red)", "SR_B4_reflectance": a numbered band, and a remark that must not name another one.
 _NUMBERED = re.compile(r"(?:(?:sr|st|toa|boa|sur_refl)[\s_-]*)?(?:band|b)[\s_-]*0*(\d+a?)[\s_(:-]+(.+)", re.IGNORECASE)
@@ -48,6 +50,11 @@ def _key(text: str) -> str:
     text = re.sub(r"[^a-z0-9]", "", text.casefold())
     numbered = re.fullmatch(rf"{_PREFIX}(?:band|b)0*(\d+a?)", text)
     return f"b{numbered[1]}" if numbered else text
+
+
+def plain_band_name(text: str) -> str:
+    """A band's description without the wavelength that GDAL's drivers append to it (`B4, central wavelength 665 nm`)."""
+    return _WAVELENGTH_REMARK.sub("", text.strip()) or text
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Sensor:
         """
         if exact := tuple(record for record in self.bands if record.band.name == name):
             return exact
-        name = _WAVELENGTH_REMARK.sub("", name.strip())
+        name = plain_band_name(name)
         key = _key(name)
         found = [record for record in self.bands if key in (_key(record.band.name), record.common_name)]
         if numbered := _NUMBERED.fullmatch(name):
@@ -894,6 +901,8 @@ def _records(sensor: str | Sensor, names: Sequence[str] | None) -> tuple[SensorB
     known = ", ".join(
         record.band.name + (f" ({record.common_name})" if record.common_name else "") for record in sensor.bands
     )
+    if len(sensor.bands) > _MAX_LISTED:
+        known = f"{sensor.bands[0].band.name} to {sensor.bands[-1].band.name}"
     records = []
     for name in names:
         found = sensor.match(name) if isinstance(name, str) else ()

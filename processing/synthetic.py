@@ -51,8 +51,11 @@ FWHM_PER_SIGMA = math.sqrt(8.0 * math.log(2.0))
 MAPPING_GSD_M = 30.0
 # Gardens, field margins and trees between houses get labels of their own up to this pixel size.
 DETAIL_GSD_M = 4.0
+# Up to this one images of towns show streets, roofs and gardens; beyond, a mixture of all of them.
+TOWN_GSD_M = 12.0
 ROAD_WIDTH_M = 11.0
 STREET_WIDTH_M = 7.0
+FIELD_MARGIN_M = 2.5
 
 # Weights of a pixel and its two neighbours along each axis: the sensor's point spread.
 POINT_SPREAD = (0.2, 0.6, 0.2)
@@ -173,8 +176,8 @@ MATERIALS = {
     "sand": Material(BARE_SOIL, 0.35, {"sand": 0.9, "straw": 0.1}),
     "gravel": Material(BARE_SOIL, 0.35, {"rock": 0.8, "sand": 0.2}),
     "ploughed": Material(BARE_SOIL, 0.3, {"loam": 0.6, "sand": 0.4}),
-    "built_up": Material(URBAN, 0.7, _TOWN | {"leaf": 0.27}, _TOWN | {"straw": 0.14, "loam": 0.13}, (95, 300)),
-    "industry": Material(URBAN, 0.3, {"asphalt": 0.40, "concrete": 0.35, "metal": 0.25}),
+    "built_up": Material(URBAN, 0.8, _TOWN | {"leaf": 0.27}, _TOWN | {"straw": 0.14, "loam": 0.13}, (95, 300)),
+    "industry": Material(URBAN, 0.2, {"asphalt": 0.40, "concrete": 0.35, "metal": 0.25}),
     "glacier": Material(SNOW, 1.0, {"snow_pack": 1.0}),
     # What towns are made of where pixels are small; no share, for the pattern of streets decides where they lie.
     "street": Material(URBAN, 0.0, {"asphalt": 1.0}),
@@ -184,6 +187,11 @@ MATERIALS = {
     "garden": Material(URBAN, 0.0, *_MEADOW),
 }
 _MATERIAL = {name: index for index, name in enumerate(MATERIALS)}
+
+STREET, TILE_ROOF, METAL_ROOF, YARD, GARDEN, INDUSTRY, MEADOW, BROADLEAF = (
+    _MATERIAL[name]
+    for name in ("street", "tile_roof", "metal_roof", "yard", "garden", "industry", "meadow", "broadleaf")
+)
 
 # Days by which neighbours run ahead of the calendar or behind it.
 _COHORT_DAYS = np.array([-14.0, -7.0, 0.0, 7.0, 14.0])
@@ -322,7 +330,7 @@ _DISTRICT_SHARES = np.cumsum([0.36, 0.17, 0.24])
 _PARCEL_LENGTH_M = np.array([190.0, 150.0, 140.0, 120.0, 140.0])
 _PARCEL_WIDTH_M = np.array([80.0, 110.0, 105.0, 90.0, 110.0])
 # How far parcel borders bend: surveyed ones hardly, natural ones much.
-_PARCEL_BEND_M = np.array([4.0, 30.0, 3.0, 38.0, 45.0])
+_PARCEL_BEND_M = np.array([4.0, 30.0, 3.0, 38.0, 36.0])
 _PARCEL_COVER = np.cumsum(
     #  water wetland forest grassland cropland bare urban snow
     [
@@ -336,7 +344,7 @@ _PARCEL_COVER = np.cumsum(
 )
 # Forest stands where a smooth field exceeds this.
 _FOREST_LEVEL = np.array([1.15, 0.1, 1.6, 1.1, 0.9])
-_WATER_LEVEL, _WETLAND_BAND, _TARN_LEVEL, _ROCK_LINE, _SNOW_LINE, _MOUNTAIN_LEVEL = -1.25, 0.28, -1.7, -0.1, 0.25, 0.55
+_WATER_LEVEL, _WETLAND_BAND, _ROCK_LINE, _SNOW_LINE, _MOUNTAIN_LEVEL = -1.25, 0.28, 0.45, 1.15, 0.5
 # What a parcel of each class can become; lakes and snow change with their level instead.
 _BECOMES = np.array(
     [
@@ -424,9 +432,470 @@ def _town(parcels: _Parcels, industrial: NDArray[np.bool_]) -> NDArray[np.uint8]
 
 # --- Scenes -----------------------------------------------------------------------------------------------------------
 
-# Per class, in the order of CLASSES: spread of brightness from patch to patch and within one, and how much of another
-# endmember mixes in.
-_PATCH_SPREAD = np.array([0.20, 0.20, 0.18, 0.16, 0.16, 0.22, 0.20, 0.06])
-_TEXTURE = np.array([0.04, 0.08, 0.13, 0.06, 0.05, 0.07, 0.12, 0.03])
-_ADMIXTURE = np.array([0.5, 0.45, 0.35, 0.45, 0.45, 0.4, 0.35, 0.25])
-_ADMIXED = tuple(ENDMEMBER_NAMES) = ()
+# Per class, in the order of CLASSES: spread of brightness from patch to patch and within one, and the largest share of
+# another endmember that a patch mixes in, which is one of four.
+_PATCH_SPREAD = np.array([0.20, 0.20, 0.18, 0.16, 0.16, 0.22, 0.20, 0.06], dtype=np.float32)
+_TEXTURE = np.array([0.04, 0.08, 0.20, 0.06, 0.05, 0.07, 0.12, 0.03], dtype=np.float32)
+_ADMIXTURE = np.array([0.50, 0.45, 0.35, 0.45, 0.45, 0.40, 0.35, 0.25], dtype=np.float32)
+_ADMIXED = np.vectorize(_ENDMEMBER.__getitem__)(
+    [
+        ["turbid_water", "turbid_water", "turbid_water", "shade"],
+        ["loam", "clear_water", "leaf", "straw"],
+        ["shade", "loam", "leaf", "straw"],
+        ["straw", "loam", "leaf", "shade"],
+        ["loam", "straw", "leaf", "shade"],
+        ["straw", "loam", "rock", "leaf"],
+        ["leaf", "concrete", "loam", "asphalt"],
+        ["firn", "firn", "rock", "shade"],
+    ]
+)
+# Sixteen draws of a material for each class, in proportion to the shares.
+_MATERIAL_OF = np.array(
+    [
+        np.searchsorted(np.cumsum([m.share * (m.land_cover == c) for m in MATERIALS.values()]), (np.arange(16) + 0.5) / 16)
+        for c in range(len(CLASSES))
+    ],
+    dtype=np.uint8,
+)
+
+# Backscatter in decibel, typical of C band, in the order of CLASSES. HH resembles VV but for stems above water.
+_BACKSCATTER_DB = {
+    "VV": np.array([-20.0, -9.5, -8.5, -12.5, -11.0, -14.5, -4.5, -15.5]),
+    "VH": np.array([-28.0, -16.5, -13.5, -19.5, -17.0, -23.0, -12.0, -22.5]),
+    "HH": np.array([-20.5, -7.5, -8.5, -12.5, -11.5, -14.0, -3.5, -15.0]),
+}
+_BACKSCATTER_DB["HV"] = _BACKSCATTER_DB["VH"]
+# Kelvin above the air at noon in summer, in the order of CLASSES.
+_WARMTH_K = np.array([-7.0, -3.0, -4.0, 0.0, 1.5, 8.0, 9.0, -8.0])
+_CLOUD_TOP_K = 262.0
+
+
+class _Ground(NamedTuple):
+    """What one date's images are made of, one value a pixel, with a margin of one pixel around the scene."""
+
+    land_cover: NDArray[np.uint8]
+    material: NDArray[np.uint8]
+    cohort: NDArray[np.uint8]
+    admixed: NDArray[np.int64]
+    admixture: NDArray[np.float32]
+    brightness: NDArray[np.float32]
+    patch: NDArray[np.float32]
+
+
+def _check_band(band: Band) -> None:
+    if band.kind not in NOISE_UNIT:
+        raise MetadataError(
+            f"Band {band.name!r} is of kind {band.kind!r}, which the synthetic world does not have. It has "
+            f"{', '.join(NOISE_UNIT)}; leave the band out."
+        )
+    if band.kind == "reflective" and (
+        band.center_nm is None or not MIN_WAVELENGTH_NM <= band.center_nm <= MAX_WAVELENGTH_NM
+    ):
+        raise MetadataError(
+            f"Band {band.name!r} has center_nm={band.center_nm}; a reflective band of the synthetic world needs one of "
+            f"{MIN_WAVELENGTH_NM:g} to {MAX_WAVELENGTH_NM:g} nanometres."
+        )
+
+
+@lru_cache(maxsize=64)
+def _band_spectra(bands: tuple[Band, ...]) -> NDArray[np.float32]:
+    """Endmembers as reflective bands see them, shape (bands, endmembers)."""
+    center = np.array([band.center_nm for band in bands])
+    fwhm = np.array([band.fwhm_nm or TYPICAL_RELATIVE_FWHM * band.center_nm for band in bands])
+    return _over_response(center, fwhm).astype(np.float32)
+
+
+def _spread(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Applies `POINT_SPREAD` to (bands, height + 2, width + 2); returns (bands, height, width)."""
+    side, middle, _ = POINT_SPREAD
+    image = middle * image[:, 1:-1] + side * (image[:, :-2] + image[:, 2:])
+    return middle * image[..., 1:-1] + side * (image[..., :-2] + image[..., 2:])
+
+
+def _coarsen(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Means over blocks of `factor` x `factor` pixels, on the fine grid."""
+    height, width = image.shape[1:]
+    blocks = np.pad(image, ((0, 0), (0, -height % factor), (0, -width % factor)), mode="edge")
+    shape = (len(image), blocks.shape[1] // factor, factor, blocks.shape[2] // factor, factor)
+    means = blocks.reshape(shape).mean((2, 4))
+    return means.repeat(factor, 1).repeat(factor, 2)[:, :height, :width]
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticScene:
+    """A place of the synthetic world on some dates; made by [`make_scene`].
+
+    Args:
+        seed: the world that it lies in.
+        gsd_m: size of a pixel in metres.
+        dates: the dates, oldest first.
+        land_cover: (dates, height, width) uint8, positions in `CLASSES` at the centres of the pixels.
+        crs: `EPSG:code` of a UTM zone.
+        transform: affine map from pixel to map coordinates, as in [`ImageSeries`].
+    """
+
+    seed: int
+    gsd_m: float
+    dates: tuple[datetime, ...]
+    land_cover: NDArray[np.uint8] = field(repr=False)
+    crs: str
+    transform: tuple[float, ...]
+    _field: _Field = field(repr=False)
+    _grounds: tuple[_Ground, ...] = field(repr=False)
+    _elevation_m: NDArray[np.float32] = field(repr=False)
+    _season_shift_days: float = field(repr=False)
+
+    def labels(
+        self,
+        task: str,
+        outputs: Sequence[Sequence[int]] | None = None,
+        classes: Sequence[str] = CLASSES,
+    ) -> NDArray[np.uint8]:
+        """The exact maps that a task asks for; see [`Sample`].
+
+        Args:
+            task: one of `TASKS`.
+            outputs: positions of the dates that each map describes. A semantic map shows the land cover on the last of
+                its dates, a change map whether the land covers of its two dates differ. `None` = one map of all dates,
+                each pair of neighbouring dates, or one map a date, by task.
+            classes: names out of `CLASSES` that semantic maps tell apart; other pixels are not labelled.
+
+        Returns:
+            (maps, height, width) uint8: positions in `classes`, or in `CHANGE_CLASSES` for change maps; 255 = not
+            labelled.
+
+        Raises:
+            SyntheticError: an unknown task or class, a date that the scene does not have, or a change map without two
+                dates.
+        """
+        _check_names("task", (task,), TASKS)
+        _check_names("class", classes, CLASSES)
+        outputs = default_outputs(task, len(self.dates)) if outputs is None else tuple(map(tuple, outputs))
+        for output in outputs:
+            if not output or not all(0 <= position < len(self.dates) for position in output):
+                raise SyntheticError(
+                    f"outputs holds {output!r}; each entry names at least one of the {len(self.dates)} dates by its "
+                    "position from 0."
+                )
+            if task == "binary_change_detection" and (len(output) != 2 or output[0] >= output[1]):
+                raise SyntheticError(f"outputs holds {output!r}; a change map takes two dates, (before, after).")
+        if not outputs:
+            raise SyntheticError(f"{task} needs at least one output; a scene of one date has no pair of dates to compare.")
+        if task == "binary_change_detection":
+            maps = [self.land_cover[before] != self.land_cover[after] for before, after in outputs]
+            return np.stack(maps).astype(np.uint8)
+        position = np.full(len(CLASSES), IGNORE_INDEX, dtype=np.uint8)
+        position[[CLASSES.index(name) for name in classes]] = np.arange(len(classes))
+        return position[np.stack([self.land_cover[max(output)] for output in outputs])]
+
+    def observe(
+        self,
+        acquisitions: Sequence[Acquisition],
+        *,
+        noise: float = 0.01,
+        clouds: float | Sequence[float] = 0.0,
+        seed: int | None = None,
+    ) -> ImageSeries:
+        """Takes one image a date.
+
+        A reflective band holds the surface's spectrum integrated over a Gaussian response of its centre and width (5 %
+        of the centre where the width is unknown), thermal bands a temperature in kelvin, radar bands backscatter in
+        decibel (VV where the polarisation is unknown), elevation bands metres. Where the metadata is unknown it stays
+        unknown in the result. Images of a coarser GSD than the scene's are averaged and laid on its grid.
+
+        Args:
+            acquisitions: one a date of the scene, of any sensor. A `datetime` that is known must be the scene's.
+            noise: standard deviation of white noise, in reflectance; 0.01 stands for 0.5 kelvin, 1 decibel (speckle
+                after filtering) or 1 metre in bands of other kinds.
+            clouds: share of the pixels under clouds, 0 to 1, for all dates or one a date. Clouds cast shadows; radar
+                and elevation do not see them.
+            seed: for noise and clouds; `None` = that of the scene.
+
+        Returns:
+            The series with pixels, all of them valid, also under clouds.
+
+        Raises:
+            MetadataError: not one acquisition a date, another date than the scene's, a GSD finer than the scene's, or a
+                band that the world does not have.
+            SyntheticError: `noise`, `clouds` or `seed` is out of range.
+        """
+        acquisitions = tuple(acquisitions)
+        if len(acquisitions) != len(self.dates):
+            raise MetadataError(
+                f"{len(acquisitions)} acquisitions were given for a scene of {len(self.dates)} dates. Give one a date."
+            )
+        for acquisition, when in zip(acquisitions, self.dates, strict=True):
+            if acquisition.datetime not in (None, when):
+                raise MetadataError(
+                    f"An acquisition of {acquisition.datetime.isoformat()} was asked of a scene on {when.isoformat()}. "
+                    "Make the scene with the dates of its acquisitions."
+                )
+            if acquisition.gsd_m is not None and acquisition.gsd_m < 0.999 * self.gsd_m:
+                raise MetadataError(
+                    f"An acquisition has gsd_m={acquisition.gsd_m:g}, but the scene's pixels measure {self.gsd_m:g} m. "
+                    "Make the scene at the finest GSD."
+                )
+            for band in acquisition.bands:
+                _check_band(band)
+        covers = (clouds,) * len(acquisitions) if isinstance(clouds, (int, float)) else tuple(clouds)
+        if len(covers) != len(acquisitions) or not all(0.0 <= cover <= 1.0 for cover in covers):
+            raise SyntheticError(f"clouds must be a share from 0 to 1, or one a date, got {clouds!r}.")
+        if not 0.0 <= noise < math.inf:
+            raise SyntheticError(f"noise must be finite and 0 or more, got {noise!r}.")
+        seed = self.seed if seed is None else _check_seed(seed)
+        pixels = tuple(
+            self._image(index, acquisition, noise, cover, seed)
+            for index, (acquisition, cover) in enumerate(zip(acquisitions, covers, strict=True))
+        )
+        return ImageSeries(acquisitions, crs=self.crs, transform=self.transform, pixels=pixels)
+
+    def _image(
+        self, index: int, acquisition: Acquisition, noise: float, cover: float, seed: int
+    ) -> NDArray[np.float32]:
+        kinds = [band.kind for band in acquisition.bands]
+        image = np.empty((len(kinds), *self.land_cover.shape[1:]), dtype=np.float32)
+        for kind, measure in (
+            ("reflective", self._reflectance),
+            ("thermal", self._temperature),
+            ("sar", self._backscatter),
+            ("elevation", self._elevation),
+        ):
+            channels = [channel for channel, other in enumerate(kinds) if other == kind]
+            if channels:
+                bands = tuple(acquisition.bands[channel] for channel in channels)
+                image[channels] = _spread(measure(index, bands))
+        if cover > 0.0:
+            self._cover(image, index, acquisition.bands, cover, seed)
+        factor = round(acquisition.gsd_m / self.gsd_m) if acquisition.gsd_m else 1
+        if factor > 1:
+            image = _coarsen(image, factor)
+        if noise > 0.0:
+            deviation = np.array([noise * NOISE_UNIT[kind] for kind in kinds], dtype=np.float32)
+            random = np.random.default_rng((seed, index)).standard_normal(image.shape, dtype=np.float32)
+            image += random * deviation[:, None, None]
+        return image
+
+    def _day_of_year(self, index: int) -> float:
+        when = self.dates[index]
+        return (when - datetime(when.year, 1, 1)) / timedelta(days=1) + 1.0
+
+    def _reflectance(self, index: int, bands: tuple[Band, ...]) -> NDArray[np.float32]:
+        ground = self._grounds[index]
+        days = self._day_of_year(index) - self._season_shift_days - _COHORT_DAYS
+        table = _abundances(days).astype(np.float32)
+        abundance = table.reshape(-1, len(ENDMEMBERS))[(ground.material.astype(np.intp) * len(days) + ground.cohort).ravel()]
+        abundance *= 1.0 - ground.admixture.reshape(-1, 1)
+        abundance[np.arange(len(abundance)), ground.admixed.ravel()] += ground.admixture.ravel()
+        values = (_band_spectra(bands) @ abundance.T).reshape(len(bands), *ground.land_cover.shape)
+        return values * ground.brightness
+
+    def _temperature(self, index: int, bands: tuple[Band, ...]) -> NDArray[np.float32]:
+        summer = 0.5 - 0.5 * math.cos(2.0 * math.pi * (self._day_of_year(index) - 25.0) / 365.25)
+        kelvin = 271.0 + 24.0 * summer + (0.3 + 0.7 * summer) * _WARMTH_K
+        kelvin[SNOW] = min(kelvin[SNOW], 272.0)
+        ground = self._grounds[index]
+        values = (kelvin.astype(np.float32)[ground.land_cover] + 2.0 * (ground.patch - 0.5))[None]
+        return values.repeat(len(bands), 0)
+
+    def _backscatter(self, index: int, bands: tuple[Band, ...]) -> NDArray[np.float32]:
+        table = np.stack([_BACKSCATTER_DB[band.polarisation or "VV"] for band in bands]).astype(np.float32)
+        ground = self._grounds[index]
+        return table[:, ground.land_cover] + 3.0 * (ground.patch - 0.5)
+
+    def _elevation(self, index: int, bands: tuple[Band, ...]) -> NDArray[np.float32]:
+        return self._elevation_m[None].repeat(len(bands), 0)
+
+    def _cover(self, image: NDArray[np.float32], index: int, bands: tuple[Band, ...], cover: float, seed: int) -> None:
+        """Puts clouds and their shadows into an image, in place."""
+        sky = self._field._replace(key=_hash(self._field.key, seed, index))
+        shape = (slice(1, -1), slice(1, -1))
+        density = sky(90, 500.0, 210.0, 90.0, 40.0)
+        threshold = np.quantile(density[shape], 1.0 - cover)
+        opacity, shadow = (
+            np.clip(0.5 + 1.6 * (layer[shape] - threshold), 0.0, 1.0).astype(np.float32)
+            for layer in (density, sky(90, 500.0, 210.0, 90.0, 40.0, east=140.0, south=90.0))
+        )
+        for channel, band in enumerate(bands):
+            if band.kind == "reflective":
+                image[channel] *= (1.0 - 0.55 * shadow) * (1.0 - opacity)
+                image[channel] += _band_spectra((band,))[0, _ENDMEMBER["cloud"]] * opacity
+            elif band.kind == "thermal":
+                image[channel] += (_CLOUD_TOP_K - image[channel]) * opacity
+
+
+def _cover_ground(
+    key: NDArray[np.uint64],
+    land: NDArray[np.int64],
+    parcels: _Parcels,
+    road: NDArray[np.bool_],
+    pixel: float,
+    texture: NDArray[np.float32],
+    admixing: FloatArray,
+    light: FloatArray,
+) -> _Ground:
+    """Chooses materials for a land-cover map, and refines the map where pixels are small enough to show details."""
+    # Lakes and glaciers do not end at parcel borders.
+    patch = _hash(np.where((land == WATER) | (land == SNOW), key, parcels.key), land)
+    material = _MATERIAL_OF[land, patch & np.uint64(15)]
+    if pixel <= TOWN_GSD_M:
+        urban = land == URBAN
+        town = _town(parcels, material == INDUSTRY)
+        material = np.where(urban, np.where(road, STREET, town), material)
+        if pixel <= DETAIL_GSD_M:
+            garden, tree = urban & ~road & (town == GARDEN), texture > 1.0
+            margin = (land == CROPLAND) & (parcels.border < FIELD_MARGIN_M)
+            land = np.where(garden & tree, FOREST, np.where(garden | margin, GRASSLAND, land))
+            material = np.where(garden & tree, BROADLEAF, np.where(garden | margin, MEADOW, material))
+    tone = (patch >> np.uint64(16) & np.uint64(0xFFFF)).astype(np.float32) / 32768.0 - 1.0
+    amount = (patch >> np.uint64(32) & np.uint64(0xFFFF)).astype(np.float32) / 65536.0
+    mixing = np.clip(0.75 * amount + 0.25 * admixing + 0.1 * texture, 0.0, 1.0)
+    return _Ground(
+        land_cover=land.astype(np.uint8),
+        material=material.astype(np.uint8),
+        cohort=((patch >> np.uint64(4)) % np.uint64(len(_COHORT_DAYS))).astype(np.uint8),
+        admixed=_ADMIXED[land, patch >> np.uint64(8) & np.uint64(3)],
+        admixture=(_ADMIXTURE[land] * mixing).astype(np.float32),
+        brightness=(light * (1.0 + _PATCH_SPREAD[land] * tone) * (1.0 + _TEXTURE[land] * texture)).astype(np.float32),
+        patch=amount,
+    )
+
+
+def _check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) != len(names):
+        problem = f"unknown {what} {unknown[0]!r}" if unknown else f"needs at least one {what}, each once, got {names!r}"
+        raise SyntheticError(f"{problem[0].upper()}{problem[1:]}; known are {', '.join(known)}.")
+
+
+def _check_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+        raise SyntheticError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}.")
+    return int(seed)
+
+
+def default_outputs(task: str, num_dates: int) -> tuple[tuple[int, ...], ...]:
+    """The maps that a task asks for by default, as positions of dates.
+
+    One map of all dates (semantic segmentation), of each pair of neighbours (binary change detection), or of each date
+    (semantic change detection).
+    """
+    if task == "semantic_segmentation":
+        return (tuple(range(num_dates)),)
+    if task == "binary_change_detection":
+        return tuple((before, before + 1) for before in range(num_dates - 1))
+    return tuple((position,) for position in range(num_dates))
+
+
+def make_scene(
+    seed: int,
+    height: int,
+    width: int,
+    *,
+    gsd_m: float = 10.0,
+    dates: Sequence[str | date | datetime] = ("2021-07-01",),
+    change_fraction: float = 0.2,
+) -> SyntheticScene:
+    """Draws a place of the synthetic world and its changes.
+
+    Lakes, rivers with wetlands along them, fields, woods, towns with streets and houses, and mountains with snow lie in
+    districts about half a kilometre wide. Labels are exact: the land cover at the centre of each pixel, while images
+    mix in the neighbours (`POINT_SPREAD`).
+
+    Args:
+        seed: the world, 0 or more.
+        height: rows of pixels.
+        width: columns of pixels.
+        gsd_m: size of a pixel in metres. Up to `MAPPING_GSD_M` a scene starts at the same corner of the same place and
+            shows it in more or less detail; beyond, shapes grow with the pixel. Up to `DETAIL_GSD_M` gardens, trees and
+            field margins are labelled by themselves.
+        dates: the dates, oldest first (see `parse_datetime`).
+        change_fraction: probability, 0 to 1, that a parcel becomes another class between two dates that differ; lakes
+            and snow lines move in proportion. 0 = the land cover stays, and only the season changes.
+
+    Returns:
+        The scene, the same for the same arguments.
+
+    Raises:
+        MetadataError: a date is unknown or out of order.
+        SyntheticError: another argument is out of range.
+    """
+    seed = _check_seed(seed)
+    if height < 1 or width < 1:
+        raise SyntheticError(f"A scene measures at least 1 x 1 pixels, got height={height}, width={width}.")
+    if not 0.0 < gsd_m < math.inf:
+        raise SyntheticError(f"gsd_m must be finite and above 0, got {gsd_m!r}.")
+    if not 0.0 <= change_fraction <= 1.0:
+        raise SyntheticError(f"change_fraction must lie between 0 and 1, got {change_fraction!r}.")
+    days = tuple(parse_datetime(when) for when in dates)
+    if not days or None in days or list(days) != sorted(days):
+        raise MetadataError(f"A scene needs at least one date, all known, oldest first, got {list(dates)!r}.")
+
+    key = _hash(np.zeros(1, dtype=np.uint64), seed)
+    pixel = min(gsd_m, MAPPING_GSD_M)
+    x, y = ((np.arange(-1, size + 1) + 0.5) * pixel for size in (width, height))
+    waves = _Field(key, x, y)
+
+    mountains = waves(10, 6000.0, 2000.0, 500.0)
+    in_mountains = mountains > _MOUNTAIN_LEVEL
+    bend_x, bend_y = waves(11, 200.0), waves(12, 200.0)
+    east, south = np.broadcast_arrays(x, y[:, None])
+    district, dx, dy, to_district = _districts(_hash(key, 20), east + 30.0 * bend_x, south + 30.0 * bend_y)
+    zone = np.where(in_mountains, _MOUNTAIN, np.searchsorted(_DISTRICT_SHARES, _uniform(district, 21), side="right"))
+    bend = _PARCEL_BEND_M[zone] - 30.0
+    parcels = _parcels(district, zone, dx + bend * bend_x, dy + bend * bend_y)
+
+    height_waves = waves(13, 1300.0, 620.0, 260.0, 110.0)
+    relief = _step(mountains, _MOUNTAIN_LEVEL, 0.15)
+    elevation_m = 180.0 + (14.0 + 90.0 * relief) * height_waves + 900.0 * relief
+    slope_y, slope_x = np.gradient(elevation_m, pixel)
+    hillshade = np.clip(1.0 - 0.7 * (slope_x + slope_y), 0.5, 1.4)
+
+    alpine = height_waves + 1.3 * (mountains - _MOUNTAIN_LEVEL)
+    wet_band = _WETLAND_BAND * (1.0 + bend_x) * (1.0 - relief)
+
+    stream = waves(14, 2600.0, 600.0)
+    stream_y, stream_x = np.gradient(stream, pixel)
+    river_width_m = (22.0 + 26.0 * _uniform(key, 22)) * (1.0 - relief)
+    to_river = np.abs(stream) / np.maximum(np.hypot(stream_x, stream_y), 1e-4)
+    river = (2.0 * to_river < river_width_m) & (river_width_m >= pixel)
+    road = ~in_mountains & (2.0 * to_district < ROAD_WIDTH_M) & (pixel <= ROAD_WIDTH_M) & (zone != _HEATH)
+
+    cover = (_uniform(parcels.key, 23)[..., None] > _PARCEL_COVER[zone, :-1]).sum(-1)
+    wooded = (waves(15, 420.0, 170.0, 70.0) > _FOREST_LEVEL[zone]) & (cover != URBAN)
+    cover = np.where(wooded, FOREST, cover)
+    texture = (0.7 * waves(16, 45.0) + 0.7 * waves(17, 8.0)).astype(np.float32)
+    admixing = waves(18, 300.0, 90.0)
+
+    level = snow_line = 0.0
+    grounds = []
+    for index, when in enumerate(days):
+        if index and change_fraction and when > days[index - 1]:
+            turn = _uniform(parcels.key, 30 + cover, index)
+            target = _BECOMES[cover, (3.0 * _uniform(parcels.key, 40, index)).astype(np.intp)]
+            cover = np.where(turn < change_fraction, target, cover)
+            rise, melt = 3.4 * (_uniform(key, 50, index) - 0.5), 3.4 * (_uniform(key, 51, index) - 0.5)
+            level, snow_line = level + change_fraction * float(rise[0]), snow_line + change_fraction * float(melt[0])
+        land = np.where(in_mountains, _MOUNTAIN_COVER[cover], cover)
+        land[(alpine > _ROCK_LINE + 0.4 * bend_x) & in_mountains & (land != FOREST)] = BARE_SOIL
+        land[(alpine > _SNOW_LINE + snow_line) & in_mountains] = SNOW
+        lake_level = _WATER_LEVEL + level - 0.5 * relief
+        land[(height_waves < lake_level + wet_band) & (land != URBAN)] = WETLAND
+        lake = height_waves < lake_level
+        land[lake | river] = WATER
+        land[road & ~lake] = URBAN
+        gain = 0.92 + 0.16 * float(_uniform(key, 60, index)[0])
+        grounds.append(_cover_ground(key, land, parcels, road & ~lake, pixel, texture, admixing, gain * hillshade))
+    zone_number, easting, northing = (float(_uniform(key, 70 + axis)[0]) for axis in range(3))
+    west, north = 300_000.0 + 1000.0 * int(400 * easting), 4_700_000.0 + 1000.0 * int(900 * northing)
+    return SyntheticScene(
+        seed=seed,
+        gsd_m=float(gsd_m),
+        dates=days,
+        land_cover=np.stack([ground.land_cover[1:-1, 1:-1] for ground in grounds]),
+        crs=f"EPSG:{32630 + int(8 * zone_number)}",
+        transform=(gsd_m, 0.0, west, 0.0, -gsd_m, north),
+        _field=waves,
+        _grounds=tuple(grounds),
+        _elevation_m=elevation_m.astype(np.float32),
+        _season_shift_days=20.0 * float(_uniform(key, 61)[0]) - 10.0,
+    )

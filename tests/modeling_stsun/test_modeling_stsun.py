@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -342,5 +343,5 @@ def test_category_embeds_take_the_place_of_ids():
     ],
 )
 def test_config_refuses_sizes_that_do_not_fit(kwargs, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
         small_config(**kwargs)

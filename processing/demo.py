@@ -1,0 +1,208 @@
+# Copyright 2026 The STSUN Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""`stsun demo`: the whole path on the synthetic world, in minutes on two cores.
+
+Trains the tiny preset on scenes that several sensors see, for all three tasks; measures it on those sensors and on ones
+it never met; saves and loads it; predicts a georeferenced time series to a GeoTIFF; draws what it did.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers import AutoImageProcessor, AutoModelForUniversalSegmentation, get_cosine_schedule_with_warmup
+
+from modeling_stsun import STSUNConfig, STSUNForDensePrediction
+from modeling_stsun.configuration_stsun import PRESETS
+
+from .collator import STSUNCollator
+from .datasets import Sample
+from .image_processing_stsun import CHANGE_CLASSES, IGNORE_INDEX, TASKS, STSUNImageProcessor
+from .inference import legend, predict_raster, predict_scene
+from .metrics import ConfusionMatrix, change_scores
+from .raster import open_series, write_series
+from .synthetic import CLASSES, SyntheticDataset
+from .visualization import colour_map, default_colours, mosaic, quick_look
+
+SEEN_SENSORS = ("sentinel-2", "landsat-8-oli-tirs", "planetscope-superdove", "spot-6-7", "modis")
+UNSEEN_SENSORS = ("worldview-3", "landsat-5-tm", "gaofen-1-wfv", "hls-s30")
+NUM_STEPS = 1400
+BATCH_SIZE = 8
+LEARNING_RATE = 2e-3
+TRAIN_SIZES = (24, 56)
+TEST_SIZES = (72, 112)
+NUM_TEST_SCENES = 6
+
+
+def train(model: STSUNForDensePrediction, processor: STSUNImageProcessor, num_steps: int, seed: int) -> None:
+    """Trains on endless synthetic scenes of mixed sensors, sizes, lengths and tasks."""
+    data = SyntheticDataset(
+        length=num_steps * BATCH_SIZE,
+        sensors=SEEN_SENSORS,
+        tasks=TASKS,
+        sizes=TRAIN_SIZES,
+        num_dates=(1, 3),
+        random_bands=0.6,
+        seed=seed,
+    )
+    loader = DataLoader(data, batch_size=BATCH_SIZE, collate_fn=STSUNCollator(processor), num_workers=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.02)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, num_steps // 20, num_steps)
+    model.train()
+    losses: list[float] = []
+    with tqdm(loader, desc="training", unit="step") as bar:
+        for batch in bar:
+            loss = model(**batch).loss
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            losses.append(loss.item())
+            if len(losses) % 20 == 0:
+                bar.set_postfix(loss=f"{np.mean(losses[-100:]):.3f}")
+    model.eval()
+
+
+def predict(model: Any, processor: STSUNImageProcessor, sample: Sample) -> np.ndarray:
+    """(maps, height, width) positions in the sample's classes."""
+    return predict_scene(
+        *(model, processor, sample.series, sample.task, sample.classes, sample.outputs), progress=False
+    )
+
+
+def test_samples(sensor: str, task: str, seed: int) -> SyntheticDataset:
+    """Scenes that training never saw, larger than those it saw."""
+    return SyntheticDataset(
+        length=NUM_TEST_SCENES, sensors=(sensor,), tasks=(task,), sizes=TEST_SIZES, num_dates=(1, 3), seed=seed + 10**6
+    )
+
+
+def evaluate(model: Any, processor: STSUNImageProcessor, sensors: Sequence[str], seed: int) -> dict[str, Any]:
+    """Scores of each sensor and task, and of all sensors together."""
+    matrices: dict[tuple[str, str], ConfusionMatrix] = {}
+    for sensor in tqdm(sensors, desc="evaluating", unit="sensor"):
+        for task in TASKS:
+            matrix = matrices[sensor, task] = ConfusionMatrix(len(CHANGE_CLASSES) if "binary" in task else len(CLASSES))
+            for sample in test_samples(sensor, task, seed):
+                matrix.update(torch.from_numpy(predict(model, processor, sample)), torch.from_numpy(sample.labels))
+
+    def scores(task: str, matrix: ConfusionMatrix) -> dict[str, float]:
+        if task == "binary_change_detection":
+            return change_scores(matrix)
+        return {"mean_iou": matrix.mean_iou, "overall_accuracy": matrix.overall_accuracy}
+
+    result = {sensor: {task: scores(task, matrices[sensor, task]) for task in TASKS} for sensor in sensors}
+    for task in TASKS:
+        total = sum((matrices[sensor, task] for sensor in sensors[1:]), matrices[sensors[0], task])
+        result.setdefault("all", {})[task] = scores(task, total)
+    return result
+
+
+def draw(model: Any, processor: STSUNImageProcessor, path: Path, seed: int) -> None:
+    """One picture: for each task the images, the truth and the prediction, seen by sensors of both kinds."""
+    rows = []
+    legends = dict(zip(CLASSES, default_colours(CLASSES), strict=True))
+    legends |= dict(zip(CHANGE_CLASSES, default_colours(CHANGE_CLASSES), strict=True))
+    requests = zip(TASKS, (UNSEEN_SENSORS[0], SEEN_SENSORS[0], UNSEEN_SENSORS[1]), strict=True)
+    for task, sensor in requests:
+        data = SyntheticDataset(
+            length=1, sensors=(sensor,), tasks=(task,), sizes=(112, 112), num_dates=(2, 2), seed=seed + 2 * 10**6
+        )
+        sample = data[0]
+        maps = predict(model, processor, sample)
+        colours = [legends[name] for name in sample.classes]
+        dates = [acquisition.datetime for acquisition in sample.series.acquisitions]
+        pictures = [(f"image {date:%Y-%m-%d}", quick_look(sample.series, i)) for i, date in enumerate(dates)]
+        for index, output in enumerate(sample.outputs):
+            what = "all dates" if len(output) > 1 else f"{dates[output[0]]:%Y-%m-%d}"
+            what = "change" if task == "binary_change_detection" else what
+            pictures.append((f"truth, {what}", colour_map(sample.labels[index], colours)))
+            pictures.append((f"prediction, {what}", colour_map(maps[index], colours)))
+        seen = "seen in training" if sensor in SEEN_SENSORS else "never seen in training"
+        rows.append((f"{task.replace('_', ' ')} - {sensor} ({seen})", pictures))
+    mosaic(rows, legends).save(path)
+
+
+def run_demo(output: str | Path, num_steps: int = NUM_STEPS, seed: int = 0) -> dict[str, Any]:
+    """Runs the demo into a folder: checkpoint/, prediction.tif, picture.png, metrics.json.
+
+    Args:
+        output: the folder; made if it is not there.
+        num_steps: training steps.
+        seed: fixes everything drawn at random.
+
+    Returns:
+        What metrics.json holds: scores by sensor and task, of seen and unseen sensors apart.
+    """
+    started = time.monotonic()
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    names = [*CLASSES, *CHANGE_CLASSES]
+    config = STSUNConfig(
+        **PRESETS["tiny"], id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}
+    )
+    model = STSUNForDensePrediction(config)
+    processor = STSUNImageProcessor.from_config(config)
+    train(model, processor, num_steps, seed)
+    trained = time.monotonic()
+    model.save_pretrained(output / "checkpoint")
+    processor.save_pretrained(output / "checkpoint")
+
+    # As a user would: nothing but the folder.
+    model = AutoModelForUniversalSegmentation.from_pretrained(output / "checkpoint").eval()
+    processor = AutoImageProcessor.from_pretrained(output / "checkpoint")
+    metrics = {
+        "seen_sensors": evaluate(model, processor, SEEN_SENSORS, seed),
+        "unseen_sensors": evaluate(model, processor, UNSEEN_SENSORS, seed),
+    }
+
+    # A time series as files, read back and predicted as `stsun predict` does.
+    scene = SyntheticDataset(
+        length=1, sensors=("sentinel-2",), tasks=("semantic_change_detection",), sizes=(200, 200), num_dates=(3, 3),
+        seed=seed + 3 * 10**6,
+    )[0]
+    paths = write_series(scene.series, output / "series")
+    with open_series(paths) as source:
+        predict_raster(
+            model, processor, source, output / "prediction.tif", "semantic_change_detection", CLASSES, progress=False
+        )
+    draw(model, processor, output / "picture.png", seed)
+    metrics |= {
+        "training": {"steps": num_steps, "seconds": round(trained - started, 1)},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=2))
+    return metrics
+
+
+def report(metrics: dict[str, Any]) -> str:
+    """The scores as a table for the terminal."""
+    lines = [f"{'sensor':28s} {'segmentation mIoU':>18s} {'change F1':>10s} {'semantic change mIoU':>21s}"]
+    for group in ("seen_sensors", "unseen_sensors"):
+        for sensor, scores in metrics[group].items():
+            name = group.replace("_", " ") + ", together" if sensor == "all" else f"  {sensor}"
+            lines.append(
+                f"{name:28s} {scores[TASKS[0]]['mean_iou']:18.3f} {scores[TASKS[1]]['f1']:10.3f} "
+                f"{scores[TASKS[2]]['mean_iou']:21.3f}"
+            )
+    return "\n".join(lines)

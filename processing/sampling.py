@@ -1,0 +1,107 @@
+# Copyright 2026 The STSUN Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Mixing of sources of any kind and size into one stream of training batches that a seed and a step number fix."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from .datasets import Sample
+
+Draw = tuple[int, int, int]
+
+
+class MixtureDataset(Dataset):
+    """Samples of several data sets, addressed by draws (source, item, seed).
+
+    Args:
+        sources: data sets of [`Sample`]s.
+        augmentations: what happens to the samples of each source, given a sample and a random generator; `None` = nothing.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Dataset],
+        augmentations: Sequence[Callable[[Sample, np.random.Generator], Sample] | None] | None = None,
+    ):
+        self.sources = list(sources)
+        self.augmentations = [None] * len(self.sources) if augmentations is None else list(augmentations)
+        if not self.sources or len(self.augmentations) != len(self.sources):
+            raise ValueError(
+                f"{len(self.sources)} sources and {len(self.augmentations)} augmentations were given; at least one source "
+                "and as many augmentations are needed."
+            )
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """Reads a sample and changes it as its source's augmentation does with the draw's seed."""
+        source, item, seed = draw
+        sample, augmentation = self.sources[source][item], self.augmentations[source]
+        return sample if augmentation is None else augmentation(sample, np.random.default_rng(seed))
+
+
+class MixtureBatchSampler(Sampler[list[Draw]]):
+    """Batches of draws, each batch out of one source, which is drawn by weight.
+
+    A batch of one source wastes no padding on others with more dates or bands. Step `n` is the same batch in every run of
+    the same seed, wherever the run started; several processes share each global batch between them.
+
+    Args:
+        dataset: the mixture.
+        batch_size: samples a process takes at each step.
+        num_steps: number of the last step + 1.
+        weights: share of the steps of each source; `None` = equal shares, however large the sources are.
+        seed: fixes all draws.
+        start: number of the first step, for a run that is resumed.
+        rank: number of this process.
+        num_processes: how many share a batch.
+    """
+
+    def __init__(
+        self,
+        dataset: MixtureDataset,
+        batch_size: int,
+        num_steps: int,
+        weights: Sequence[float] | None = None,
+        seed: int = 0,
+        start: int = 0,
+        rank: int = 0,
+        num_processes: int = 1,
+    ):
+        weights = np.ones(len(dataset.sources)) if weights is None else np.asarray(weights, dtype=float)
+        if len(weights) != len(dataset.sources) or not (weights >= 0).all() or weights.sum() <= 0:
+            raise ValueError(
+                f"weights must be {len(dataset.sources)} numbers of 0 or more, not all 0 (one a source), got "
+                f"{weights.tolist()}."
+            )
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        self.dataset, self.batch_size, self.num_steps, self.start = dataset, batch_size, num_steps, start
+        self.weights, self.seed = weights / weights.sum(), seed
+        self.rank, self.num_processes = rank, num_processes
+
+    def __len__(self) -> int:
+        """Steps that are left."""
+        return max(self.num_steps - self.start, 0)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """Yields this process's share of the batch of each step."""
+        for step in range(self.start, self.num_steps):
+            rng = np.random.default_rng((self.seed, step))
+            source = int(rng.choice(len(self.weights), p=self.weights))
+            size = self.batch_size * self.num_processes
+            items = rng.integers(len(self.dataset.sources[source]), size=size)
+            seeds = rng.integers(2**62, size=size)
+            batch = [(source, int(item), int(seed)) for item, seed in zip(items, seeds, strict=True)]
+            yield batch[self.rank :: self.num_processes]

@@ -1,0 +1,213 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoImageProcessor
+
+from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
+from stsun_processing import Acquisition, Band, ImageSeries
+from tests.conftest import CLASSES, small_config
+
+BLUE, NIR = Band("B02", 492, 66), Band("B08", 833, 106)
+VV = Band("VV", kind="sar", polarisation="VV")
+
+
+@pytest.fixture
+def processor():
+    return STSUNImageProcessor.from_config(small_config())
+
+
+def make_series(dates=("2021-01-03", "2021-03-01"), size=(9, 7), bands=(BLUE, NIR), gsd_m=10.0):
+    rng = np.random.default_rng(0)
+    return ImageSeries(
+        tuple(Acquisition(bands, date, gsd_m) for date in dates),
+        pixels=tuple(rng.uniform(0, 0.6, (len(bands), *size)) for _ in dates),
+    )
+
+
+def test_everything_has_the_shape_and_unit_that_the_model_asks_for(processor):
+    radar = ImageSeries(
+        (Acquisition((VV,), None), Acquisition((BLUE, NIR), "2000-01-11T12:00")),
+        pixels=(np.full((1, 5, 11), -12.0), np.full((2, 5, 11), 0.2)),
+    )
+    batch = processor([make_series(), radar], ["semantic_change_detection", "binary_change_detection"])
+    shapes = {name: tuple(tensor.shape) for name, tensor in batch.items()}
+    assert shapes["pixel_values"] == (2, 2, 2, 9, 11)
+    assert shapes["category_ids"] == (2, 4)
+    assert shapes["output_date_roles"] == (2, 2, 2)
+    assert batch["timestamps"][1].isnan().tolist() == [True, False]
+    assert batch["timestamps"][1, 1] == 10.5  # days since 2000-01-01
+    assert batch["wavelengths"][0, 0].tolist() == [492, 833]
+    assert batch["wavelengths"][1, 0].isnan().all()
+    assert batch["band_mask"][1].tolist() == [[True, False], [True, True]]
+    assert [processor.band_types[i] for i in batch["band_types"][1, :, 0]] == ["sar_vv", "reflective"]
+    assert batch["gsd"].isnan().tolist() == [False, True]
+    assert batch["pixel_mask"].sum().item() == 2 * 9 * 7 + 2 * 5 * 11
+    assert batch["output_mask"].tolist() == [[True, True], [True, False]]
+    assert batch["category_mask"].sum(1).tolist() == [4, 2]
+    assert batch["output_date_roles"].tolist() == [[[1, 0], [0, 1]], [[2, 3], [0, 0]]]
+    # Values of typical backscatter and reflectance are normalised to about 0.
+    assert batch["pixel_values"][1].abs().max() < 1
+
+
+def test_a_sample_is_the_same_alone_and_in_a_batch(processor):
+    one, other = make_series(), make_series(dates=(None,), size=(20, 3), bands=(BLUE,))
+    alone, batch = processor(one), processor([other, one])
+    for name, tensor in alone.items():
+        part = batch[name][1][tuple(slice(0, size) for size in tensor.shape[1:])]
+        assert torch.equal(part.nan_to_num(-1), tensor[0].nan_to_num(-1)), name
+
+
+def test_batch_of_the_processor_runs_through_the_model(processor):
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config()).eval()
+    batch = processor(
+        [make_series(), make_series(size=(30, 4))],
+        ["semantic_segmentation", "binary_change_detection"],
+        [["forest", "water"], ["changed"]],
+        labels=[np.ones((1, 9, 7)), np.full((1, 30, 4), 255)],
+    )
+    with torch.no_grad():
+        output = model(**batch)
+    assert output.loss.isfinite()
+    maps = processor.post_process_dense_prediction(output, [(9, 7), (30, 4)])
+    assert [tuple(m.shape) for m in maps] == [(1, 9, 7), (1, 30, 4)]
+    # Padding of the class axis is never predicted.
+    assert maps[1].max() <= 1
+
+
+def test_metadata_stays_exact_when_the_batch_is_cast(processor):
+    batch = processor(make_series(dates=("2026-01-01", "2026-01-02"))).to(torch.bfloat16)
+    assert batch["pixel_values"].dtype == torch.bfloat16
+    assert batch["timestamps"].tolist() == [[9497.0, 9498.0]]
+
+
+def test_arrays_and_series_give_the_same(processor):
+    series = make_series()
+    arrays = np.stack(series.pixels)
+    batch = processor(arrays, bands=[BLUE, NIR], timestamps=["2021-01-03", "2021-03-01"], gsd_m=10)
+    for name, tensor in processor(series).items():
+        assert torch.equal(batch[name], tensor), name
+
+
+def test_statistics_of_a_data_set_are_found_by_its_bands(processor):
+    entry = {"mean": 100.0, "std": 10.0}
+    processor.band_statistics = {"mine": {"B02": entry | {"center_nm": 492}, "B08": entry | {"center_nm": 833}}}
+    counts = ImageSeries((Acquisition((BLUE, NIR)),), pixels=(np.full((2, 3, 3), 110.0),))
+    assert processor(counts)["pixel_values"].unique().tolist() == [1.0]
+    processor.band_statistics |= {"other": processor.band_statistics["mine"]}
+    with pytest.raises(ValueError, match=r"several data sets: mine, other.*statistics="):
+        processor(counts)
+    assert processor(counts, statistics="other")["pixel_values"].unique().tolist() == [1.0]
+
+
+def test_nodata_is_zero_and_masked(processor):
+    series = make_series(dates=("2021-01-03",))
+    pixels = np.array(series.pixels[0])
+    pixels[1, 2, 3] = np.nan
+    batch = processor(ImageSeries(series.acquisitions, pixels=(pixels,)))
+    assert not batch["pixel_mask"][0, 0, 2, 3]
+    assert batch["pixel_mask"].sum() == 9 * 7 - 1
+    assert batch["pixel_values"][0, 0, :, 2, 3].tolist() == [0, 0]
+
+
+def test_cell_size_belongs_to_the_sample(processor):
+    # unified_size is 24 in the small configuration.
+    batch = processor([make_series(size=(24, 5)), make_series(size=(25, 5)), make_series(size=(3, 100))])
+    assert batch["cell_sizes"].tolist() == [1, 2, 5]
+    assert processor(make_series(), cell_size=3)["cell_sizes"].tolist() == [3]
+
+
+def test_save_and_load(processor, tmp_path):
+    processor.band_statistics = {"mine": {"B02": {"mean": 1.0, "std": 2.0, "center_nm": 492.0}}}
+    processor.save_pretrained(tmp_path)
+    config = small_config()
+    config.save_pretrained(tmp_path)
+    loaded = AutoImageProcessor.from_pretrained(tmp_path)
+    assert loaded.to_settings() == processor.to_settings()
+    loaded.check_config(config)
+    loaded.add_categories(["glacier"])
+    with pytest.raises(ValueError, match="glacier"):
+        loaded.check_config(config)
+    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["categories"] == list(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"task": "classification"}, r"'classification'; known tasks are semantic_segmentation"),
+        ({"classes": ["lake"]}, r"'lake'; known classes are water, .*add_categories"),
+        ({"classes": []}, "No class"),
+        ({"classes": ["water", "water"]}, "twice"),
+        ({"classes": [["water"], ["water"]]}, "2 entries for 1 series"),
+        ({"outputs": [(0, 2)]}, r"\(0, 2\).*0..1"),
+        ({"outputs": []}, "outputs"),
+        ({"task": "binary_change_detection", "outputs": [(1, 1)]}, "before, after"),
+        ({"statistics": "nowhere"}, "nowhere"),
+        ({"labels": np.zeros((1, 3, 3))}, "labels have shape"),
+        ({"labels": np.full((1, 9, 7), 4)}, r"labels hold \[4\]"),
+        ({"cell_size": 0}, "cell_size"),
+        ({"bands": [BLUE, NIR]}, "carries its own"),
+    ],
+)
+def test_requests_that_cannot_be_met_are_refused(processor, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        processor(make_series(), **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("images", "kwargs", "message"),
+    [
+        (np.zeros((1, 2, 4, 4)), {}, "bands="),
+        (np.zeros((1, 3, 4, 4)), {"bands": [BLUE, NIR]}, "2 band records"),
+        (np.zeros((2, 4, 4)), {"bands": [BLUE, NIR]}, "array must be"),
+        (np.zeros((2, 2, 4, 4)), {"bands": [BLUE, NIR], "timestamps": ["2021-01-01"]}, "1 entries for 2 dates"),
+        (np.zeros((2, 2, 4, 4)), {"bands": [BLUE, NIR], "timestamps": ["2021-02-01", "2021-01-01"]}, "out of order"),
+        (np.zeros((1, 2, 4, 4)), {"bands": [BLUE, NIR], "timestamps": ["soon"]}, "'soon' is not a date"),
+        (np.full((1, 2, 4, 4), np.nan), {"bands": [BLUE, NIR]}, "no valid pixel"),
+        (np.full((1, 2, 4, 4), 2500.0), {"bands": [BLUE, NIR]}, r"median of 2500.*scale=0.0001"),
+        ([], {}, "No image"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(processor, images, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        processor(images, **kwargs)
+
+
+def test_post_processing_follows_the_conventions_of_transformers(processor):
+    logits = torch.zeros(2, 3, 4, 6)
+    logits[0, 2] = 1
+    output = type("Output", (), {"logits": logits})
+    maps = processor.post_process_semantic_segmentation(output, [(3, 5), (8, 12)])
+    assert [tuple(m.shape) for m in maps] == [(3, 5), (8, 12)]
+    assert maps[0].unique().tolist() == [2]
+    with pytest.raises(ValueError, match="one \\(height, width\\) a sample"):
+        processor.post_process_semantic_segmentation(output, [(3, 5)])
+    several = type("Output", (), {"logits": torch.zeros(1, 2, 3, 4, 6)})
+    with pytest.raises(ValueError, match="2 maps a sample"):
+        processor.post_process_semantic_segmentation(several)
+
+
+def test_change_masks_agree_for_one_and_two_classes(processor):
+    odds = torch.randn(1, 2, 4, 4)
+    one = type("Output", (), {"logits": odds[:, :, None]})
+    two = type("Output", (), {"logits": torch.stack([torch.zeros_like(odds), odds], dim=2)})
+    (first,), (second,) = (processor.post_process_change_detection(output) for output in (one, two))
+    assert torch.equal(first, second)
+    assert torch.equal(first, odds[0] >= 0)
+
+
+def test_semantic_change_is_where_neighbouring_dates_differ(processor):
+    logits = torch.nn.functional.one_hot(torch.tensor([[[0, 1]], [[0, 2]], [[1, 2]]]), 3).permute(0, 3, 1, 2).float()
+    result = processor.post_process_semantic_change_detection(type("Output", (), {"logits": logits[None]}))[0]
+    assert result["segmentation"].tolist() == [[[0, 1]], [[0, 2]], [[1, 2]]]
+    assert result["change"].tolist() == [[[False, True]], [[True, False]]]
+
+
+def test_the_model_and_the_processor_import_without_the_geo_stack():
+    # None in sys.modules makes an import fail as if the package were absent.
+    code = "import sys; sys.modules |= dict.fromkeys(('rasterio', 'affine', 'datasets', 'evaluate')); import modeling_stsun"
+    subprocess.run([sys.executable, "-c", code], check=True)
