@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoImageProcessor, HfArgumentParser, get_cosine_schedule_with_warmup
+from transformers import AutoConfig, HfArgumentParser, get_cosine_schedule_with_warmup
 
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
 from modeling_stsun.configuration_stsun import PRESETS
@@ -44,7 +44,9 @@ WINDOWS = 2**20
 class FinetuneArguments:
     """Everything that a run can be told; a YAML file given with --config holds the same names."""
 
-    output_dir: str = field(default="runs/finetune", metadata={"help": "Folder of the checkpoint and of the run's state."})
+    output_dir: str = field(
+        default="runs/finetune", metadata={"help": "Folder of the checkpoint and of the run's state."}
+    )
     data: list[str] = field(default_factory=list, metadata={"help": "Folders with a dataset.json, or `synthetic`."})
     weights: list[float] | None = field(default=None, metadata={"help": "Share of the steps of each source."})
     model: str = field(
@@ -118,7 +120,7 @@ def build_model(
         return STSUNForDensePrediction(config), STSUNImageProcessor.from_config(config, band_statistics=statistics)
     config = AutoConfig.from_pretrained(arguments.model)
     model = STSUNForDensePrediction.from_pretrained(arguments.model, config=config, dtype=torch.float32)
-    processor = AutoImageProcessor.from_pretrained(arguments.model)
+    processor = STSUNImageProcessor.from_pretrained(arguments.model)
     processor.check_config(config)
     new = [name for name in classes if name not in processor.categories]
     model.add_categories(new)
@@ -243,7 +245,9 @@ def main() -> None:
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}")
         if not math.isfinite(loss.item()):
-            sys.exit(f"The loss is {loss.item()} at step {step}. Lower --learning_rate, or look at the values of the data.")
+            sys.exit(
+                f"The loss is {loss.item()} at step {step}. Lower --learning_rate, or look at the values of the data."
+            )
         if step % arguments.save_every == 0 and step < arguments.steps:
             folder = Path(accelerator.save_state())
             (folder / "step.json").write_text(json.dumps({"step": step}))

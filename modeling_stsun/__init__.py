@@ -1,13 +1,16 @@
 """STSUN for Hugging Face transformers: the model. Importing this package registers it with the Auto classes."""
 
-from stsun_processing.image_processing_stsun import STSUNImageProcessor
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForSemanticSegmentation,
     AutoModelForUniversalSegmentation,
 )
+
+# From its own module: the top level of older releases offers it only where torchvision is installed.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+from stsun_processing.image_processing_stsun import STSUNImageProcessor
 
 from .configuration_stsun import STSUNConfig
 from .modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation, STSUNModel, STSUNPreTrainedModel

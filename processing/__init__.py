@@ -11,7 +11,7 @@ _MODULES = {
     "collator": ("STSUNCollator",),
     "datasets": ("DatasetError", "FolderDataset", "Sample", "band_statistics"),
     "image_processing_stsun": ("STSUNImageProcessor",),
-    "inference": ("predict_raster", "predict_scene"),
+    "inference": ("load_checkpoint", "predict_raster", "predict_scene"),
     "metadata": ("Acquisition", "Band", "ImageSeries", "MetadataError"),
     "metrics": ("ConfusionMatrix",),
     "raster": ("MapWriter", "RasterError", "open_series", "read_series"),

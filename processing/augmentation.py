@@ -17,7 +17,7 @@ Every function takes a sample and a `numpy.random.Generator`, and returns a new 
 they are. Geometry is the same for all dates and labels of a sample, and the map coordinates of a pixel never change.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -113,7 +113,7 @@ def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None
 
     Binary change detection keeps all dates that its outputs compare. For semantic tasks an output goes on to describe
     those of its dates that stay, and goes when none does. One output stays at least, and for semantic change detection
-    two if there are two, as one map shows no change.
+    two if there are two, as one map shows no change; each keeps a date with data where it has one.
 
     Args:
         sample: any.
@@ -129,7 +129,7 @@ def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None
     else:
         fewest = 2 if sample.task == "semantic_change_detection" else 1
         described = rng.permutation(len(sample.outputs))[:fewest]
-        needed = {int(rng.choice(sample.outputs[output])) for output in described}
+        needed = {int(rng.choice(_with_data(sample, sample.outputs[output]))) for output in described}
     most = max(min(max_dates or num_dates, num_dates), len(needed))
     others = [date for date in range(num_dates) if date not in needed]
     number = int(rng.integers(len(needed), most + 1)) - len(needed)
@@ -143,6 +143,12 @@ def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None
         outputs=tuple(outputs[index] for index in stays),
         labels=None if sample.labels is None else sample.labels[stays],
     )
+
+
+def _with_data(sample: Sample, dates: Sequence[int]) -> Sequence[int]:
+    """The dates that hold a valid pixel; all where none does, or where pixels were not read."""
+    valid = sample.series.valid
+    return (valid is not None and [date for date in dates if valid[date].any()]) or dates
 
 
 def band_jitter(sample: Sample, rng: np.random.Generator, center_nm: float, fwhm: float) -> Sample:
@@ -238,12 +244,12 @@ class Augmentation:
     """What happens to a sample in training, in this order; only flips and turns unless asked for.
 
     Args:
+        crop_size: height and width of [`random_crop`] in pixels, which then always happens; `None` = no crop.
         dates: probability of [`random_dates`].
         max_dates: its `max_dates`.
         bands: probability of [`random_bands`].
         min_bands: its `min_bands`.
         keep_bands: its `keep`.
-        crop_size: height and width of [`random_crop`] in pixels, which then always happens; `None` = no crop.
         flip_rotate: probability of [`random_flip_rotate`] (which leaves one sample in eight as it is).
         gain: probability of [`random_gain`].
         gain_sigma: its `sigma`.
@@ -256,12 +262,12 @@ class Augmentation:
         AugmentationError: a probability outside 0 to 1.
     """
 
+    crop_size: tuple[int, int] | None = None
     dates: float = 0.0
     max_dates: int | None = None
     bands: float = 0.0
     min_bands: int = 1
     keep_bands: tuple[str, ...] = ()
-    crop_size: tuple[int, int] | None = None
     flip_rotate: float = 1.0
     gain: float = 0.0
     gain_sigma: float = 0.1
@@ -276,12 +282,12 @@ class Augmentation:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """A changed copy of `sample`."""
+        if self.crop_size is not None:
+            sample = random_crop(sample, rng, *self.crop_size)
         if rng.random() < self.dates:
             sample = random_dates(sample, rng, self.max_dates)
         if rng.random() < self.bands:
             sample = random_bands(sample, rng, self.min_bands, self.keep_bands)
-        if self.crop_size is not None:
-            sample = random_crop(sample, rng, *self.crop_size)
         if rng.random() < self.flip_rotate:
             sample = random_flip_rotate(sample, rng)
         if rng.random() < self.gain:

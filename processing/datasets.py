@@ -49,7 +49,9 @@ import json
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +70,12 @@ IGNORE_INDEX = 255
 
 # Labelled pixels are counted in blocks of this side, so that one can be drawn without reading a whole label map.
 _BLOCK = 256
+# Label maps come out of many tools, whose transforms differ by rounding.
+_MAX_SHIFT_PIXELS = 0.01
 # Values of an image that statistics hold at once (float32, 64 MiB).
 _MAX_VALUES = 2**24
+# Pixels of a sample that is read whole and kept.
+_SMALL_BYTES = 2**25
 # Radar bands are commonly named after their polarisation: VV, sigma0_VH.
 _POLARISATION = re.compile(rf"(?<![A-Z])(?:{'|'.join(POLARISATIONS)})(?![A-Z])")
 _REQUIRED = object()
@@ -136,8 +142,9 @@ class FolderDataset(torch.utils.data.Dataset):
     """Samples of one split of a folder (the format is described at the top of this module).
 
     Everything is checked when the data set is made: `dataset.json` as a whole, and all rasters of the split, the labels
-    pixel by pixel. Nothing is cached: an item reads its window, and no more, from the rasters. Items may be read by
-    several worker processes.
+    pixel by pixel. An item reads its window, and no more, from the rasters; only small samples (32 MiB of pixels) are
+    read whole and kept, as far as `cache_bytes` allows. Items may be read by several worker processes, each of which
+    keeps its own.
 
     Args:
         root: the folder that holds `dataset.json`.
@@ -150,6 +157,7 @@ class FolderDataset(torch.utils.data.Dataset):
         crops_per_image: windows of each sample in an epoch; items of one sample follow each other.
         seed: together with the epoch and the item's index it fixes the window.
         load_pixels: False leaves the series of each sample without pixels, for work on labels or metadata alone.
+        cache_bytes: memory for the pixels of small samples in each process; 0 = none are kept.
 
     Raises:
         DatasetError: an argument, `dataset.json` or a file that it names is wrong.
@@ -165,6 +173,7 @@ class FolderDataset(torch.utils.data.Dataset):
         crops_per_image: int = 1,
         seed: int = 0,
         load_pixels: bool = True,
+        cache_bytes: int = 2**28,
     ) -> None:
         self.root = Path(root)
         self.split = split
@@ -178,14 +187,17 @@ class FolderDataset(torch.utils.data.Dataset):
         self.crops_per_image = crops_per_image
         self.seed = seed
         self.load_pixels = load_pixels
+        self.cache_bytes = cache_bytes
+        self._cache: dict[tuple[tuple[Path, ...], ImageSeries], ImageSeries] = {}
+        self._cache_size = 0
         # In shared memory, so that set_epoch reaches workers that live longer than an epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._description = _Description.read(self.root / "dataset.json")
         self.name = self._description.name
 
-        records, self._labelled_blocks, grids = [], [], {}
+        records, self._labelled_blocks = [], []
         for described in self._description.select(split, tasks):
-            record = replace(described, series=self._check_images(described, grids))
+            record = replace(described, series=self._check_images(described))
             blocks = self._count_labels(record)
             records.append(replace(record, num_labelled=int(blocks.sum())))
             self._labelled_blocks.append(blocks)
@@ -218,17 +230,10 @@ class FolderDataset(torch.utils.data.Dataset):
             raise IndexError(f"Item {index} was asked for; there are {len(self)}.")
         record = self.samples[position // self.crops_per_image]
         window = self._window(position)
-        series = replace(record.series, transform=_window_transform(record.series.transform, window))
         if self.load_pixels:
-            parts = [
-                self._read_image(path, acquisition, window)
-                for path, acquisition in zip(record.image_paths, record.series.acquisitions, strict=True)
-            ]
-            series = replace(
-                series,
-                pixels=tuple(part.pixels[0] for part in parts),
-                valid=tuple(part.valid[0] for part in parts),
-            )
+            series = self._cached(record, window) or self._read_images(record, window)
+        else:
+            series = replace(record.series, transform=_window_transform(record.series.transform, window))
         return Sample(
             series=series,
             task=record.task,
@@ -271,55 +276,66 @@ class FolderDataset(torch.utils.data.Dataset):
             pixel = top + row, left + column
         return crop_window(rng, size, self.crop_size, pixel)
 
-    def _check_images(self, record: SampleRecord, grids: dict[tuple[Path, Acquisition], "_Grid"]) -> ImageSeries:
-        """The series with what its rasters tell; `grids` remembers rasters that samples share."""
-        where = f"{self._description.path}: sample {record.name!r}"
-        size, first, acquisitions = (record.height, record.width), None, []
-        for path, acquisition in zip(record.image_paths, record.series.acquisitions, strict=True):
-            if (path, acquisition) not in grids:
-                with self._open(path, acquisition) as raster:
-                    series = raster.series
-                    grids[path, acquisition] = _Grid(
-                        (raster.height, raster.width), series.crs, series.transform, series.gsd_m
-                    )
-            grid = grids[path, acquisition]
-            first = first or grid
-            if grid.size != size:
-                raise DatasetError(
-                    f"{where}: image {path} measures {grid.size[0]} x {grid.size[1]} pixels, but height and width say "
-                    f"{size[0]} x {size[1]}. Set them right, or warp all images of the sample to one grid."
-                )
-            if grid.crs != first.crs or not _same_transform(grid.transform, first.transform, size):
-                raise DatasetError(
-                    f"{where}: image {path} lies on another grid than {record.image_paths[0]}: {grid.crs}, "
-                    f"{grid.transform} against {first.crs}, {first.transform}. Warp them to one grid, for "
-                    "instance with gdalwarp."
-                )
-            acquisitions.append(replace(acquisition, gsd_m=grid.gsd_m))
-        return ImageSeries(acquisitions=tuple(acquisitions), crs=first.crs, transform=first.transform)
+    def _cached(self, record: SampleRecord, window: Window) -> ImageSeries | None:
+        """A window of a sample that is kept; `None` if it is too large, or the cache is full."""
+        key = record.image_paths, record.series
+        if key not in self._cache:
+            num_bytes = 4 * record.height * record.width * _num_channels(record)
+            if num_bytes > min(_SMALL_BYTES, self.cache_bytes - self._cache_size):
+                return None
+            self._cache[key] = self._read_images(record, (0, 0, record.height, record.width))
+            self._cache_size += num_bytes
+        series = self._cache[key].crop(*window)
+        # What becomes of the sample must not change what is kept.
+        return replace(series, pixels=tuple(map(np.copy, series.pixels)), valid=tuple(map(np.copy, series.valid)))
 
-    def _open(self, path: Path, acquisition: Acquisition) -> "RasterSeries":
+    def _check_images(self, record: SampleRecord) -> ImageSeries:
+        """The series, with what its rasters tell."""
+        with self._open(record) as raster:
+            if (raster.height, raster.width) != (record.height, record.width):
+                raise DatasetError(
+                    f"{self._description.path}: images of sample {record.name!r} ({record.image_paths[0]}) measure "
+                    f"{raster.height} x {raster.width} pixels, but height and width say "
+                    f"{record.height} x {record.width}. Set them right."
+                )
+            return raster.series
+
+    @contextmanager
+    def _open(self, record: SampleRecord, stored: bool = False) -> Iterator["RasterSeries"]:
+        """Opens the images of a sample, in physical units or as stored."""
         # Not at the top: samples of other sources are made where no rasterio is.
         from .raster import RasterError, open_series
 
-        value_scale = self._description.value_scale
-        scale = None
-        if value_scale is not None:
-            scale = [value_scale if band.kind == "reflective" else 1.0 for band in acquisition.bands]
+        acquisitions, value_scale = record.series.acquisitions, self._description.value_scale
+        scale = 1.0 if stored else None
+        if value_scale is not None and not stored:
+            scale = [[value_scale if band.kind == "reflective" else 1.0 for band in a.bands] for a in acquisitions]
         try:
-            return open_series(
-                [path],
-                bands=acquisition.bands,
-                dates=[acquisition.datetime],
-                gsd_m=acquisition.gsd_m,
+            with open_series(
+                record.image_paths,
+                bands=[acquisition.bands for acquisition in acquisitions],
+                dates=[acquisition.datetime for acquisition in acquisitions],
+                gsd_m=record.series.gsd_m,
                 scale=scale,
-            )
+            ) as raster:
+                yield raster
         except (RasterError, MetadataError) as error:
-            raise DatasetError(f"{self._description.path}: {error}") from error
+            raise DatasetError(f"{self._description.path}: images of sample {record.name!r}: {error}") from error
 
-    def _read_image(self, path: Path, acquisition: Acquisition, window: Window) -> ImageSeries:
-        with self._open(path, acquisition) as raster:
-            return raster.read(*window)
+    def _read_images(self, record: SampleRecord, window: Window) -> ImageSeries:
+        nodata = self._description.nodata
+        with self._open(record) as raster:
+            series = raster.read(*window)
+            declared = {fact.path for fact in raster.facts if fact.name == "nodata" and fact.value is not None}
+        undeclared = [date for date, path in enumerate(record.image_paths) if str(path) not in declared]
+        if nodata is None or not undeclared:
+            return series
+        with self._open(record, stored=True) as raster:
+            values = raster.read(*window).pixels
+        pixels = list(series.pixels)
+        for date in undeclared:
+            pixels[date] = np.where(values[date] == np.float32(nodata), np.float32(np.nan), pixels[date])
+        return replace(series, pixels=tuple(pixels), valid=None)
 
     def _count_labels(self, record: SampleRecord) -> np.ndarray:
         """Labelled pixels of each block, (rows of blocks, columns of blocks); checks all labels on the way."""
@@ -352,9 +368,9 @@ class FolderDataset(torch.utils.data.Dataset):
 def band_statistics(dataset: FolderDataset) -> dict[str, dict[str, float | None]]:
     """Mean and standard deviation of each band over the valid pixels of all images of a split.
 
-    Each raster counts once, however many samples share it, and is read strip by strip; labels play no role. Sums are
-    float64, combined by the method of Chan, Golub and LeVeque (Updating formulae and a pairwise algorithm for computing
-    sample variances, 1979), which loses no digits on large offsets.
+    Each raster counts once, however many samples share it; samples are read strip by strip. Labels play no role. Sums
+    are float64, combined by the method of Chan, Golub and LeVeque (Updating formulae and a pairwise algorithm for
+    computing sample variances, 1979), which loses no digits on large offsets.
 
     Args:
         dataset: a split; its crops are ignored.
@@ -367,25 +383,29 @@ def band_statistics(dataset: FolderDataset) -> dict[str, dict[str, float | None]
         DatasetError: bands of one name differ in wavelength or kind, or a band has no valid pixel.
     """
     bands: dict[str, Band] = {}
-    rasters = {}
     for record in dataset.samples:
-        for path, acquisition in zip(record.image_paths, record.series.acquisitions, strict=True):
-            rasters.setdefault((path, acquisition.bands), (acquisition, record))
-            for band in acquisition.bands:
-                known = bands.setdefault(band.name, band)
-                if (known.center_nm, known.type) != (band.center_nm, band.type):
-                    raise DatasetError(
-                        f"Data set {dataset.name!r} has two bands {band.name!r}: {known.type} at {known.center_nm} nm "
-                        f"and {band.type} at {band.center_nm} nm. Statistics go by name: rename one."
-                    )
+        for band in (band for acquisition in record.series.acquisitions for band in acquisition.bands):
+            known = bands.setdefault(band.name, band)
+            if (known.center_nm, known.type) != (band.center_nm, band.type):
+                raise DatasetError(
+                    f"Data set {dataset.name!r} has two bands {band.name!r}: {known.type} at {known.center_nm} nm "
+                    f"and {band.type} at {band.center_nm} nm. Statistics go by name: rename one."
+                )
     count = dict.fromkeys(bands, 0)
     mean, squares = dict.fromkeys(bands, 0.0), dict.fromkeys(bands, 0.0)
-    for (path, _), (acquisition, record) in rasters.items():
-        rows = max(1, _MAX_VALUES // (record.width * len(acquisition.bands)))
-        for top in range(0, record.height, rows):
-            part = dataset._read_image(path, acquisition, (top, 0, min(rows, record.height - top), record.width))
-            for band, array in zip(acquisition.bands, part.pixels[0], strict=True):
-                values = array[part.valid[0] & np.isfinite(array)].astype(np.float64)
+    seen: set[Path] = set()
+    for record in dataset.samples:
+        new = [date for date, path in enumerate(record.image_paths) if path not in seen]
+        seen.update(record.image_paths)
+        rows = max(1, _MAX_VALUES // (record.width * _num_channels(record)))
+        for top in range(0, record.height if new else 0, rows):
+            part = dataset._read_images(record, (top, 0, min(rows, record.height - top), record.width))
+            for band, array, valid in (
+                (band, array, part.valid[date])
+                for date in new
+                for band, array in zip(part.acquisitions[date].bands, part.pixels[date], strict=True)
+            ):
+                values = array[valid & np.isfinite(array)].astype(np.float64)
                 if values.size:
                     name, before = band.name, count[band.name]
                     count[name] = before + values.size
@@ -447,14 +467,6 @@ def crop_window(
         starts.append(int(rng.integers(first, last + 1)))
         lengths.append(length)
     return *starts, *lengths
-
-
-@dataclass(frozen=True)
-class _Grid:
-    size: tuple[int, int]
-    crs: str | None
-    transform: tuple[float, ...] | None
-    gsd_m: float | None
 
 
 @dataclass(frozen=True)
@@ -554,15 +566,15 @@ class _Description:
         if not self.splits.get(split):
             state = "is empty" if split in self.splits else "does not exist"
             raise DatasetError(f"{self.path}: split {split!r} {state}. Splits are: {known}.")
-        if isinstance(tasks, str):
-            raise DatasetError(f"tasks is the text {tasks!r}; give a list of names, as in [{tasks!r}].")
+        if isinstance(tasks, str) or (tasks is not None and not tasks):
+            raise DatasetError(f"tasks is {tasks!r}; give a list of at least one name, or None for all that fit.")
         for task in tasks or ():
             if task not in self.tasks:
                 raise DatasetError(f"Task {task!r} was asked for; tasks of {self.path} are {', '.join(self.tasks)}.")
         selected = []
         for name in self.splits[split]:
             own = self.own_tasks[name]
-            wanted = tasks or (self.tasks if own is None else (own,))
+            wanted = dict.fromkeys(tasks or (self.tasks if own is None else (own,)))
             selected += [self.records[name][task] for task in wanted if task in self.records[name]]
         if not selected:
             raise DatasetError(f"{self.path}: no sample of split {split!r} has labels for {' or '.join(tasks)}.")
@@ -737,15 +749,16 @@ def _window_transform(transform: tuple[float, ...] | None, window: Window) -> tu
     return a, b, c + a * column + b * row, d, e, f + d * column + e * row
 
 
-def _same_transform(one: tuple[float, ...] | None, other: tuple[float, ...] | None, size: tuple[int, int]) -> bool:
-    """Whether the corners of the two grids agree to a thousandth of a pixel."""
-    if one is None or other is None:
-        return one is other
-    height, width = size
+def _num_channels(record: SampleRecord) -> int:
+    return sum(len(acquisition.bands) for acquisition in record.series.acquisitions)
+
+
+def _corner_shift(one: Sequence[float], other: Sequence[float], record: SampleRecord) -> float:
+    """How many pixels the corners of two grids are apart at most."""
     a, b, c, d, e, f = (x - y for x, y in zip(one, other, strict=True))
-    pixel = max(abs(one[0]), abs(one[1]), abs(one[3]), abs(one[4]))
-    corners = [(0, 0), (width, 0), (0, height), (width, height)]
-    return all(max(abs(a * x + b * y + c), abs(d * x + e * y + f)) <= 1e-3 * pixel for x, y in corners)
+    pixel = math.sqrt(abs(other[0] * other[4] - other[1] * other[3]))
+    corners = [(x, y) for x in (0, record.width) for y in (0, record.height)]
+    return max(math.hypot(a * x + b * y + c, d * x + e * y + f) for x, y in corners) / pixel
 
 
 def _read_label(path: Path, record: SampleRecord, window: Window) -> np.ndarray:
@@ -754,11 +767,21 @@ def _read_label(path: Path, record: SampleRecord, window: Window) -> np.ndarray:
 
     row, column, height, width = window
     try:
-        with rasterio.open(path) as raster:
+        with warnings.catch_warnings():
+            # A label map need not be georeferenced.
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            raster = rasterio.open(path)
+        with raster:
             if (raster.height, raster.width) != (record.height, record.width):
                 raise DatasetError(
                     f"Label map {path} measures {raster.height} x {raster.width} pixels, sample {record.name!r} "
                     f"{record.height} x {record.width}. Bring the label map to the grid of the images."
+                )
+            here, there = tuple(raster.transform)[:6], record.series.transform
+            if there is not None and raster.crs and _corner_shift(here, there, record) > _MAX_SHIFT_PIXELS:
+                raise DatasetError(
+                    f"Label map {path} does not lie where the images of sample {record.name!r} do: its transform is "
+                    f"{here}, theirs {there}. Warp it to their grid, with nearest neighbours."
                 )
             if raster.count != 1 or np.dtype(raster.dtypes[0]).kind not in "iu":
                 raise DatasetError(

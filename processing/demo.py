@@ -20,7 +20,6 @@ it never met; saves and loads it; predicts a georeferenced time series to a GeoT
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,15 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import AutoImageProcessor, AutoModelForUniversalSegmentation, get_cosine_schedule_with_warmup
+from transformers import AutoModelForUniversalSegmentation, get_cosine_schedule_with_warmup
 
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction
 from modeling_stsun.configuration_stsun import PRESETS
 
 from .collator import STSUNCollator
 from .datasets import Sample
-from .image_processing_stsun import CHANGE_CLASSES, IGNORE_INDEX, TASKS, STSUNImageProcessor
-from .inference import legend, predict_raster, predict_scene
+from .image_processing_stsun import CHANGE_CLASSES, TASKS, STSUNImageProcessor
+from .inference import predict_raster, predict_scene
 from .metrics import ConfusionMatrix, change_scores
 from .raster import open_series, write_series
 from .synthetic import CLASSES, SyntheticDataset
@@ -170,7 +169,7 @@ def run_demo(output: str | Path, num_steps: int = NUM_STEPS, seed: int = 0) -> d
 
     # As a user would: nothing but the folder.
     model = AutoModelForUniversalSegmentation.from_pretrained(output / "checkpoint").eval()
-    processor = AutoImageProcessor.from_pretrained(output / "checkpoint")
+    processor = STSUNImageProcessor.from_pretrained(output / "checkpoint")
     metrics = {
         "seen_sensors": evaluate(model, processor, SEEN_SENSORS, seed),
         "unseen_sensors": evaluate(model, processor, UNSEEN_SENSORS, seed),
@@ -178,7 +177,11 @@ def run_demo(output: str | Path, num_steps: int = NUM_STEPS, seed: int = 0) -> d
 
     # A time series as files, read back and predicted as `stsun predict` does.
     scene = SyntheticDataset(
-        length=1, sensors=("sentinel-2",), tasks=("semantic_change_detection",), sizes=(200, 200), num_dates=(3, 3),
+        length=1,
+        sensors=("sentinel-2",),
+        tasks=("semantic_change_detection",),
+        sizes=(200, 200),
+        num_dates=(3, 3),
         seed=seed + 3 * 10**6,
     )[0]
     paths = write_series(scene.series, output / "series")

@@ -23,9 +23,46 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from modeling_stsun import STSUNForDensePrediction
+
 from .image_processing_stsun import IGNORE_INDEX, Outputs, STSUNImageProcessor
 from .metadata import ImageSeries
 from .raster import MapWriter, RasterSeries, check_writable
+
+
+def load_checkpoint(name: str | Path) -> tuple[STSUNForDensePrediction, STSUNImageProcessor]:
+    """Loads model and processor of a checkpoint, strictly: every weight must be there, and no other.
+
+    Args:
+        name: a folder, or an id on the Hub.
+
+    Raises:
+        ValueError: a local folder lacks the configuration, the weights or the processor; weights are missing, left over or
+            of another shape; or model and processor do not belong together.
+        OSError: nothing by that id on the Hub or in its cache.
+    """
+    folder = Path(name)
+    if folder.exists():
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        wanted = (
+            ("configuration", {"config.json"}),
+            ("weights", {"model.safetensors", "model.safetensors.index.json"}),
+            ("image processor", {"preprocessor_config.json"}),
+        )
+        for what, files in wanted:
+            if not found & files:
+                raise ValueError(
+                    f"Checkpoint {name} has no {what}: {' or '.join(sorted(files))} is not in it (found: "
+                    f"{', '.join(sorted(found)) or 'nothing'}). Save it with model.save_pretrained(...) and "
+                    "processor.save_pretrained(...)."
+                )
+    model, info = STSUNForDensePrediction.from_pretrained(name, output_loading_info=True)
+    faults = {key: sorted(map(str, value)) for key, value in info.items() if value and key != "error_msgs"}
+    if faults:
+        raise ValueError(f"The weights of {name} do not fit their configuration: {faults}.")
+    processor = STSUNImageProcessor.from_pretrained(name)
+    processor.check_config(model.config)
+    return model.eval(), processor
 
 
 @dataclass(frozen=True)
@@ -83,7 +120,7 @@ class ScenePredictor:
     Args:
         model: a `STSUNForDensePrediction`, on the device to be used.
         processor: the processor of the same checkpoint.
-        source: the rasters, from [`open_series`].
+        source: rasters, from [`open_series`], or a series with pixels.
         task: name of the task.
         classes: names of the classes, in the order of the map's values; `None` as in the processor.
         outputs: what each map describes; `None` as in the processor.
@@ -103,7 +140,7 @@ class ScenePredictor:
         self,
         model: Any,
         processor: STSUNImageProcessor,
-        source: RasterSeries,
+        source: RasterSeries | ImageSeries,
         task: str,
         classes: Sequence[str] | None = None,
         outputs: Outputs | None = None,
@@ -121,15 +158,18 @@ class ScenePredictor:
                 "overlap smaller than the tile."
             )
         processor.check_config(model.config)
-        self.model, self.processor, self.source = model.eval(), processor, source
-        self.task = task
-        self.outputs = processor.resolve_outputs(task, outputs, len(source.series.acquisitions))
+        self.model, self.processor, self.task = model.eval(), processor, task
+        if isinstance(source, ImageSeries):
+            self.read, series, (height, width) = source.crop, source, source.size
+        else:
+            self.read, series, height, width = source.read, source.series, source.height, source.width
+        self.outputs = processor.resolve_outputs(task, outputs, len(series.acquisitions))
         self.classes = processor.resolve_classes(task, classes)
-        self.statistics = processor.resolve_statistics(source.series, statistics)
+        self.statistics = processor.resolve_statistics(series, statistics)
         self.overlap, self.batch_size, self.cell_size, self.progress = overlap, batch_size, cell_size, progress
-        self.height, self.width = min(tile_size, source.height), min(tile_size, source.width)
-        self.rows = tile_starts(source.height, self.height, overlap)
-        self.columns = tile_starts(source.width, self.width, overlap)
+        self.scene_width, self.height, self.width = width, min(tile_size, height), min(tile_size, width)
+        self.rows = tile_starts(height, self.height, overlap)
+        self.columns = tile_starts(width, self.width, overlap)
         self.check_values()
 
     def check_values(self) -> None:
@@ -137,7 +177,7 @@ class ScenePredictor:
         middle = (len(self.rows) - 1) / 2, (len(self.columns) - 1) / 2
         tiles = [(i, j) for i in range(len(self.rows)) for j in range(len(self.columns))]
         for i, j in sorted(tiles, key=lambda tile: math.dist(tile, middle)):
-            series = self.source.read(self.rows[i], self.columns[j], self.height, self.width)
+            series = self.read(self.rows[i], self.columns[j], self.height, self.width)
             if any(valid.any() for valid in series.valid):
                 self.processor.normalize_series(series, self.statistics, check_range=True)
                 return
@@ -165,15 +205,15 @@ class ScenePredictor:
         """Yields finished rows from top to bottom."""
         num_maps, num_classes = len(self.outputs), len(self.classes)
         weight = blend_weights(self.height, self.width, self.overlap)
-        total = torch.zeros(num_maps, num_classes, self.height, self.source.width)
-        weights = torch.zeros(self.height, self.source.width)
-        valid = torch.zeros(self.height, self.source.width, dtype=torch.bool)
+        total = torch.zeros(num_maps, num_classes, self.height, self.scene_width)
+        weights = torch.zeros(self.height, self.scene_width)
+        valid = torch.zeros(self.height, self.scene_width, dtype=torch.bool)
         bar = tqdm(total=len(self.rows) * len(self.columns), desc="tiles", unit="tile", disable=not self.progress)
         with bar:
             for index, row in enumerate(self.rows):
                 for first in range(0, len(self.columns), self.batch_size):
                     columns = self.columns[first : first + self.batch_size]
-                    tiles = [self.source.read(row, column, self.height, self.width) for column in columns]
+                    tiles = [self.read(row, column, self.height, self.width) for column in columns]
                     seen = [np.any(tile.valid, axis=0) for tile in tiles]
                     full = [position for position, mask in enumerate(seen) if mask.any()]
                     logits = self.logits([tiles[position] for position in full]) if full else []

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,9 +39,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
+from rasterio import Affine
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
-from rasterio.io import DatasetReader
+from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
@@ -65,14 +68,16 @@ RASTER_SUFFIXES = (
 )
 # Two grids are one if no corner differs by more than this many pixels.
 GRID_TOLERANCE_PIXELS = 1e-6
-# ISO 20473 ends the near infrared at 3 um; beyond it emitted heat outweighs reflected sunlight.
+# ISO 20473 ends the near infrared at 3 um; bands beyond it see more emitted heat than reflected sunlight.
 THERMAL_FROM_NM = 3000.0
 # Parts of one acquisition (granules, start and middle of a strip) differ by less.
-DATE_TOLERANCE = timedelta(days=1)
+DATE_TOLERANCE = timedelta(hours=12)
 # WGS 84 ellipsoid: semi-major axis in metres and first eccentricity squared (NIMA TR8350.2, table 3.1 and 3.3).
 WGS84_A, WGS84_E2 = 6378137.0, 6.69437999014e-3
 
 _MAX_OPEN_FILES = 64
+_MAX_TEXT = 60
+_MAX_LISTED = 12
 _PROBE_PIXELS = 256
 _UNITS_NM = {"nm": 1, "nanometer": 1, "nanometre": 1, "um": 1000, "µm": 1000, "μm": 1000, "micron": 1000}
 _UNITS_NM |= {"micrometer": 1000, "micrometre": 1000}
@@ -162,6 +167,7 @@ class _Layer:
     indexes: tuple[int, ...]
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
+    masked: bool
 
 
 @dataclass
@@ -259,17 +265,10 @@ class RasterSeries:
         """
         height = self.height - row if height is None else height
         width = self.width - column if width is None else width
-        if (
-            row < 0
-            or column < 0
-            or height < 1
-            or width < 1
-            or row + height > self.height
-            or column + width > self.width
-        ):
+        if not (0 <= row < row + height <= self.height and 0 <= column < column + width <= self.width):
             raise RasterError(
-                f"Window row={row}, column={column}, height={height}, width={width} does not lie inside {self.height} x "
-                f"{self.width} pixels."
+                f"Window row={row}, column={column}, height={height}, width={width} does not lie inside {self.height} "
+                f"x {self.width} pixels."
             )
         window = Window(column, row, width, height)
         pixels = tuple(self._read_date(date, window) for date in range(len(self._layers)))
@@ -288,14 +287,17 @@ def _read(dataset: DatasetReader, layer: _Layer, window: Window) -> np.ndarray:
     """Reads (bands, height, width) float32 in physical units, NaN = missing."""
     indexes = list(layer.indexes)
     try:
-        array = dataset.read(indexes, window=window).astype(np.float32, copy=False)
-        masked = any(MaskFlags.all_valid not in dataset.mask_flag_enums[index - 1] for index in indexes)
-        masks = dataset.read_masks(indexes, window=window) if masked else None
+        array = dataset.read(indexes, window=window)
+        masks = dataset.read_masks(indexes, window=window) if layer.masked else None
     except RasterioIOError as error:
         raise RasterError(
             f"{layer.path} cannot be read at row {window.row_off}, column {window.col_off}, {window.height} x "
-            f"{window.width} pixels: {error.__cause__ or error} The file is probably truncated; fetch or write it again."
+            f"{window.width} pixels: {error.__cause__ or error} The file is probably truncated; fetch or write it "
+            "again."
         ) from error
+    # Nodata of double precision may overflow; it becomes NaN below.
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
     for band, scale, offset in zip(array, layer.scales, layer.offsets, strict=True):
         if (scale, offset) != (1.0, 0.0):
             band *= scale
@@ -317,10 +319,11 @@ def open_series(
 ) -> RasterSeries:
     """Opens rasters as one image series; pixels are read later, window by window.
 
-    What a band measured is taken from, in this order: `bands`; GDAL's IMAGERY domain; tags of the band (`wavelength_nm`,
-    `fwhm_nm`, `kind`, `polarisation`...); an ENVI header; the band's name (description, or else its part of the name of
-    a file with a single band, or else its colour) looked up in the table of `sensor` or of the sensor that the file's
-    tags name. When it was taken: `dates`, tags, a date in the file name. GSD: `gsd_m`, or else the georeference.
+    What a band measured is taken from, in this order: `bands`; GDAL's IMAGERY domain; tags of the band
+    (`wavelength_nm`, `fwhm_nm`, `kind`, `polarisation`...); an ENVI header; the band's name (description, or else its
+    part of the name of a file with a single band, or else its colour) looked up in the table of `sensor` or of the
+    sensor that the file's tags name. When it was taken: `dates`, tags, a date in the file name. GSD: `gsd_m`, or else
+    the georeference.
 
     Args:
         paths: one entry a date, oldest first. An entry is a file, a folder (its rasters in natural order of their
@@ -352,7 +355,7 @@ def open_series(
         find_sensor(name) if isinstance(name, str) else name
         for name in ([sensor] * count if isinstance(sensor, (str, Sensor)) else _per_date(sensor, count, "sensor", ()))
     ]
-    date_scales = [scale] * count if isinstance(scale, (int, float)) else _per_date(scale, count, "scale", (int, float))
+    date_scales = [scale] * count if isinstance(scale, Real) else _per_date(scale, count, "scale", (Real,))
 
     with ExitStack() as stack:
         handles = _Handles()
@@ -413,7 +416,7 @@ def read_series(paths: PathLike | Sequence[PathLike | Sequence[PathLike]], **opt
 
 def _entries(paths: Any) -> list[list[str]]:
     """The files of each date."""
-    entries = []
+    entries: list[list[str]] = []
     for entry in [paths] if isinstance(paths, (str, os.PathLike)) else list(paths):
         if not isinstance(entry, (str, os.PathLike)):
             files = [os.fspath(path) for path in entry]
@@ -425,8 +428,8 @@ def _entries(paths: Any) -> list[list[str]]:
             names = [name for name in os.listdir(entry) if name.lower().endswith(RASTER_SUFFIXES)]
             if not names:
                 raise RasterError(
-                    f"Folder {os.fspath(entry)} holds no raster ({', '.join(RASTER_SUFFIXES)}). Name the files themselves "
-                    "if they end differently."
+                    f"Folder {os.fspath(entry)} holds no raster ({', '.join(RASTER_SUFFIXES)}). Name the files "
+                    "themselves if they end differently."
                 )
             files = [os.path.join(entry, name) for name in sorted(names, key=_natural)]
         else:
@@ -455,7 +458,7 @@ def _per_date(value: Any, count: int, what: str, leaf: tuple[type, ...]) -> list
         return [values] * count
     if len(values) != count:
         raise RasterError(f"{what} holds {len(values)} entries for {count} dates. Give one entry a date.")
-    return [item if isinstance(item, (str, Sensor, int, float, type(None))) else list(item) for item in values]
+    return [item if isinstance(item, (str, Sensor, Real, type(None))) else list(item) for item in values]
 
 
 def _date_bands(
@@ -475,16 +478,16 @@ def _date_bands(
             f"bands names {names[0]!r}, but no sensor says what that is. Give sensor=..., or Band records."
         )
     if given is not None and len(given) != count:
-        listed = ", ".join(band.name if isinstance(band, Band) else band for band in given)
+        listed = _some(band.name if isinstance(band, Band) else band for band in given)
         raise RasterError(
-            f"{len(given)} bands were given ({listed}), but {files[0]}{more} holds {count}, alpha not counted. Give one "
-            "band a channel, in the order of the file."
+            f"{len(given)} bands were given ({listed}), but {files[0]}{more} holds {count}, alpha not counted. Give "
+            "one band a channel, in the order of the file."
         )
-    scales = [scale] * count if scale is None or isinstance(scale, (int, float)) else list(scale)
+    scales = [scale] * count if scale is None or isinstance(scale, Real) else list(scale)
     if len(scales) != count:
         raise RasterError(
-            f"{len(scales)} values of scale were given, but {files[0]}{more} holds {count} bands. Give one number, or one "
-            "a band."
+            f"{len(scales)} values of scale were given, but {files[0]}{more} holds {count} bands. Give one number, or "
+            "one a band."
         )
     records: list[Band] = []
     layers, facts = [], []
@@ -550,21 +553,22 @@ def _check_one_grid(entries: Sequence[Sequence[str]], handles: _Handles) -> None
         else:
             continue
         raise RasterError(
-            f"{path} and {files[0]} are not on one grid: {problem}. Warp them to one, for instance with gdalwarp -t_srs "
-            "-te -ts, or rasterio's WarpedVRT."
+            f"{path} and {files[0]} are not on one grid: {problem}. Warp them to one, for instance with gdalwarp "
+            "-t_srs -te -ts, or rasterio's WarpedVRT."
         )
 
 
-def _grid_distance(transform: rasterio.Affine, other: rasterio.Affine, shape: tuple[int, int]) -> float:
-    """Largest distance of the corners in pixels."""
-    if transform.is_degenerate or transform == other:
-        return 0.0 if transform == other else math.inf
-    to_pixel = ~transform
-    corners = [(column, row) for column in (0, shape[1]) for row in (0, shape[0])]
-    return max(math.dist(to_pixel @ (other @ corner), corner) for corner in corners)
+def _grid_distance(transform: Affine, other: Affine, shape: tuple[int, int]) -> float:
+    """Largest distance of the corners in pixels of the first grid."""
+    a, b, _, d, e, _ = _six(transform)
+    difference = np.subtract(_six(other), _six(transform)).reshape(2, 3)
+    corners = [(column, row, 1) for column in (0, shape[1]) for row in (0, shape[0])]
+    if a * e == b * d:
+        return math.inf if difference.any() else 0.0
+    return float(np.hypot(*np.linalg.solve([[a, b], [d, e]], difference @ np.transpose(corners))).max())
 
 
-def _six(transform: rasterio.Affine) -> tuple[float, ...]:
+def _six(transform: Affine) -> tuple[float, ...]:
     return tuple(transform)[:6]
 
 
@@ -593,21 +597,22 @@ def check_has_data(opened: RasterSeries) -> None:
     step = max(1, round(len(corners) * 0.618))
     while math.gcd(step, len(corners)) != 1:
         step += 1
-    empty: dict[str, set[int]] = {}
-    for date, layers in enumerate(opened._layers):
-        names = [(layer.path, index) for layer in layers for index in layer.indexes]
-        seen = np.zeros(len(names), dtype=bool)
-        for look in range(len(corners)):
-            row, column = corners[(len(corners) // 2 + look * step) % len(corners)]
-            window = Window(column, row, min(size, opened.width - column), min(size, opened.height - row))
+    seen = [np.zeros(len(acquisition.bands), dtype=bool) for acquisition in opened.series.acquisitions]
+    for look in range(len(corners)):
+        row, column = corners[(len(corners) // 2 + look * step) % len(corners)]
+        window = Window(column, row, min(size, opened.width - column), min(size, opened.height - row))
+        for date, found in enumerate(seen):
             finite = np.isfinite(opened._read_date(date, window))
             if finite.all(axis=0).any():
                 return
-            seen |= finite.any(axis=(1, 2))
-        for (path, index), found in zip(names, seen, strict=True):
-            if not found:
-                empty.setdefault(path, set()).add(index)
-    listed = "; ".join(f"{path}, bands {', '.join(map(str, sorted(bands)))}" for path, bands in list(empty.items())[:3])
+            found |= finite.any(axis=(1, 2))
+    empty: dict[str, list[int]] = {}
+    for layers, found in zip(opened._layers, seen, strict=True):
+        bands = [(layer.path, index) for layer in layers for index in layer.indexes]
+        for (path, index), has_data in zip(bands, found, strict=True):
+            if not has_data:
+                empty.setdefault(path, []).append(index)
+    listed = "; ".join(f"{path}, bands {_some(bands)}" for path, bands in list(empty.items())[:3])
     where = f"Bands without any data: {listed}." if listed else "No pixel has data in all bands of a date."
     raise RasterError(
         f"The input holds no data: all pixels are nodata, masked or not finite. {where} Check the nodata value and the "
@@ -708,9 +713,9 @@ def _date_of(files: Sequence[str], handles: _Handles) -> Fact:
     for (one_path, one), (two_path, two) in pairwise(stated):
         if one.contradicts(two):
             raise RasterError(
-                f"Files of one date were taken at different times: {one_path} at {one.value.isoformat()} ({one.source}), "
-                f"{two_path} at {two.value.isoformat()} ({two.source}). Give each date an entry of its own in paths, or "
-                "say what holds with dates=[...]."
+                f"Files of one date were taken at different times: {one_path} at {one.value.isoformat()} "
+                f"({one.source}), {two_path} at {two.value.isoformat()} ({two.source}). Give each date an entry of "
+                "its own in paths, or say what holds with dates=[...]."
             )
     if stated:
         return Fact(files[0], None, "datetime", stated[0][1].value, stated[0][1].source)
@@ -725,8 +730,7 @@ def _stated_date(path: str, dataset: DatasetReader) -> _Date | None:
     in_name = _name_date(path)
     if not any(stated) and "tifftag_datetime" in tags:
         # TIFF 6.0 defines it as the time of the image's creation. Processing may have set it: the name must not differ.
-        text = re.sub(r"^(\d{4}):(\d{2}):(\d{2})", r"\1-\2-\3", tags["tifftag_datetime"][1])
-        stated = [_tag_date(text, "tag TIFFTAG_DATETIME"), in_name]
+        stated = [_tag_date(tags["tifftag_datetime"][1], "tag TIFFTAG_DATETIME"), in_name]
     known = [date for date in stated if date] or [date for date in [in_name] if date]
     for date in known[1:]:
         if date.contradicts(known[0]):
@@ -739,6 +743,8 @@ def _stated_date(path: str, dataset: DatasetReader) -> _Date | None:
 
 def _tag_date(text: str, source: str) -> _Date | None:
     """`None` if the text is not a date."""
+    # TIFF and EXIF write 2021:07:23 13:22:41.
+    text = re.sub(r"^(\d{4}):(\d{2}):(\d{2})", r"\1-\2-\3", text)
     try:
         value = parse_datetime(text)
     except MetadataError:
@@ -759,7 +765,8 @@ def _name_date(path: str) -> _Date | None:
         except ValueError:
             continue
         if 1950 <= value.year < 2100:
-            found[day] = max(value, found.get(day, day))
+            # The first time of day counts: that of processing follows it in product names.
+            found[day] = value if found.get(day, day) == day else found[day]
     if len(found) != 1:
         return None
     (day, value), *_ = found.items()
@@ -774,9 +781,9 @@ def _identify_bands(
 ) -> tuple[list[Band], list[Fact]]:
     """What the bands of a file measured, from the file and the sensor's table."""
     header, header_source = _envi_header(path, dataset)
+    all_names = _band_names(path, dataset, indexes, header)
     bands, facts, unknown = [], [], []
-    for index in indexes:
-        names = _band_names(path, dataset, index, len(indexes), header)
+    for index, names in zip(indexes, all_names, strict=True):
         lengths = _stated_lengths(path, dataset, index, header, header_source)
         try:
             band, sources = _identify(path, dataset, index, names, lengths, sensor)
@@ -788,20 +795,31 @@ def _identify_bands(
             bands.append(band)
             facts += _band_facts(path, index, band, sources)
     if unknown:
-        names = {
-            name.value: None for index in unknown for name in _band_names(path, dataset, index, len(indexes), header)
+        looked_up = {
+            name.value: None
+            for index, found in zip(indexes, all_names, strict=True)
+            for name in found
+            if index in unknown
         }
         table = (
             f"the table of {sensor.name}" if sensor else "a sensor's table (neither the file nor sensor=... names one)"
         )
-        listed = ", ".join(map(repr, names)) or "none"
+        listed = _some(map(repr, looked_up)) or "none"
         raise RasterError(
-            f"{'Bands' if len(unknown) > 1 else 'Band'} {', '.join(map(str, unknown))} of {path}: nothing says what was "
-            "measured. Looked for CENTRAL_WAVELENGTH_UM in the IMAGERY domain, tags such as wavelength_nm, kind or "
-            f"polarisation, an ENVI header, and for the names that the file gives ({listed}) in {table}. Name the bands "
-            "(bands=[...]: Band records, or names of a sensor), or the sensor whose band names the file uses (sensor=...)."
+            f"{'Bands' if len(unknown) > 1 else 'Band'} {_some(unknown)} of {path}: nothing says what "
+            "was measured. Looked for CENTRAL_WAVELENGTH_UM in the IMAGERY domain, tags such as wavelength_nm, kind or "
+            f"polarisation, an ENVI header, and for the names that the file gives ({listed}) in {table}. Name the "
+            "bands (bands=[...]: Band records, or names of a sensor), or the sensor whose band names the file uses "
+            "(sensor=...)."
         )
     return bands, facts
+
+
+def _some(items: Iterable[Any]) -> str:
+    """A list for a message, abridged if it is long."""
+    items = list(map(str, items))
+    more = f" and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else ""
+    return ", ".join(items[:_MAX_LISTED]) + more
 
 
 def _identify(
@@ -820,7 +838,8 @@ def _identify(
     if record:
         _check_record(f"Band {index} of {path}", record, table, kind, center)
         kind = kind or _Text(record.band.kind, table)
-        polarisation = polarisation or (record.band.polarisation and _Text(record.band.polarisation, table))
+        if polarisation is None and record.band.polarisation:
+            polarisation = _Text(record.band.polarisation, table)
     if kind is None and center:
         reflective = center.value < THERMAL_FROM_NM
         source = f"wavelength {'below' if reflective else 'not below'} {THERMAL_FROM_NM:g} nm"
@@ -829,14 +848,15 @@ def _identify(
         return None, {}
     missing = "no IMAGERY domain, tag, ENVI header or sensor table states it"
     sources = {"kind": kind.source, "polarisation": polarisation.source if polarisation else missing}
-    values = {}
+    values: dict[str, Any] = {}
     for field_name, length in lengths.items():
         value = length.value if length else record and getattr(record.band, field_name)
         values[field_name] = value
         sources[field_name] = length.source if length else table if value is not None else missing
     label = _Text(record.band.name, table) if record else _label(path, dataset, index, names)
     sources["name"] = label.source
-    return Band(label.value, kind=kind.value, polarisation=polarisation and polarisation.value, **values), sources
+    values["polarisation"] = polarisation.value if polarisation else None
+    return Band(label.value, kind=kind.value, **values), sources
 
 
 def _check_record(where: str, record: SensorBand, table: str, kind: _Text | None, center: _Length | None) -> None:
@@ -849,8 +869,8 @@ def _check_record(where: str, record: SensorBand, table: str, kind: _Text | None
     known = record.band.center_nm
     if center and known is not None and abs(center.value - known) > (record.band.fwhm_nm or _USUAL_WIDTH_NM):
         raise RasterError(
-            f"{where} has its centre at {center.value:g} nm ({center.source}), but at {known:g} nm as {table}: further off "
-            f"than that band is wide. {remedy}"
+            f"{where} has its centre at {center.value:g} nm ({center.source}), but at {known:g} nm as {table}: "
+            f"further off than that band is wide. {remedy}"
         )
 
 
@@ -871,26 +891,35 @@ def _label(path: str, dataset: DatasetReader, index: int, names: Sequence[_Text]
     return _Text(f"band_{index}", "its number; the file gives no name")
 
 
-def _band_names(path: str, dataset: DatasetReader, index: int, count: int, header: Mapping[str, str]) -> list[_Text]:
-    """Names that a file gives to a band, the first one to be believed, and where they stand."""
-    names = []
-    if description := dataset.descriptions[index - 1]:
-        names.append(_Text(plain_band_name(description), "description"))
-    elif "band_names" in header:
-        names.append(_Text(_envi_item(path, dataset, header, "band_names", index), "ENVI header"))
-    if count == 1:
-        base = Path(path).name
-        stem = base[: -len(Path(base).suffix)] if base.lower().endswith(RASTER_SUFFIXES) else base
-        parts = [part for part in re.split(r"[^0-9A-Za-z]+", stem) if part]
-        # The last part names the band, or the last few do: ..._B02, ..._B02_10m, ..._SR_B2.
-        names += [_Text("_".join(parts[-length:]), "file name") for length in (1, 2, 3) if length <= len(parts)]
-        radar = {part.upper() for part in parts} & set(POLARISATIONS)
-        if len(radar) == 1:
-            names.append(_Text(*radar, "file name"))
-    colour = dataset.colorinterp[index - 1]
-    if colour not in (ColorInterp.undefined, ColorInterp.gray, ColorInterp.palette):
-        names.append(_Text(colour.name, "colour interpretation"))
-    return names
+def _band_names(
+    path: str, dataset: DatasetReader, indexes: Sequence[int], header: Mapping[str, str]
+) -> list[list[_Text]]:
+    """Names that a file gives to each band, the first one to be believed, and where they stand."""
+    descriptions, colours = dataset.descriptions, dataset.colorinterp
+    in_file_name = _file_name_parts(path) if len(indexes) == 1 else []
+    all_names = []
+    for index in indexes:
+        names = []
+        if description := descriptions[index - 1]:
+            names.append(_Text(plain_band_name(description), "description"))
+        elif "band_names" in header:
+            names.append(_Text(_envi_item(path, dataset, header, "band_names", index), "ENVI header"))
+        names += in_file_name
+        if colours[index - 1] not in (ColorInterp.undefined, ColorInterp.gray, ColorInterp.palette):
+            names.append(_Text(colours[index - 1].name, "colour interpretation"))
+        all_names.append(names)
+    return all_names
+
+
+def _file_name_parts(path: str) -> list[_Text]:
+    """What may name the band of a file that holds one."""
+    base = Path(path).name
+    stem = base[: -len(Path(base).suffix)] if base.lower().endswith(RASTER_SUFFIXES) else base
+    parts = [part for part in re.split(r"[^0-9A-Za-z]+", stem) if part]
+    # The last part names the band, or the last few do: ..._B02, ..._B02_10m, ..._SR_B2.
+    names = ["_".join(parts[-length:]) for length in (1, 2, 3) if length <= len(parts)]
+    radar = {part.upper() for part in parts} & set(POLARISATIONS)
+    return [_Text(name, "file name") for name in (*names, *(radar if len(radar) == 1 else ()))]
 
 
 def _stated_kind(
@@ -898,12 +927,12 @@ def _stated_kind(
 ) -> tuple[_Text | None, _Text | None]:
     """Kind and polarisation from tags and names."""
     kinds, polarisations = [], []
-    for key, (written, text) in _tags(dataset, index).items():
+    for key, (written, value) in _tags(dataset, index).items():
         if key == "kind":
-            kind = text.casefold()
+            kind = value.casefold()
             kinds.append(_Text(KIND_ALIASES.get(kind, kind), f"tag {written}"))
-        elif key in ("polarisation", "polarization") and text.upper() in POLARISATIONS:
-            polarisations.append(_Text(text.upper(), f"tag {written}"))
+        elif key in ("polarisation", "polarization") and value.upper() in POLARISATIONS:
+            polarisations.append(_Text(value.upper(), f"tag {written}"))
     for name in names:
         if match := _POLARISATION_NAME.fullmatch(name.value):
             polarisations.append(_Text(match[1].upper(), f"{name.source} {name.value!r}"))
@@ -964,14 +993,16 @@ def _length(where: str, name: str, text: str, unit: str, source: str) -> list[_L
     if factor is None:
         known = ", ".join(_UNITS_NM)
         raise RasterError(
-            f"{where} gives a wavelength in {unit!r} ({source}). Known units are {known}. Give the bands with bands=[...]."
+            f"{where} gives a wavelength in {unit!r} ({source}). Known units are {known}. Give the bands with "
+            "bands=[...]."
         )
     value = float(number) * factor
     smallest = MIN_WAVELENGTH_NM if name == "center_nm" else _MIN_UNITLESS_WIDTH_NM if unit in _NO_UNIT else 0.0
     if value < smallest or value <= 0:
         raise RasterError(
-            f"{where} has {name} = {value:g} ({source}), which looks like micrometres: nanometres of {smallest:g} or more "
-            "are expected. State the unit in the file (wavelength_units=Micrometers), or give the bands with bands=[...]."
+            f"{where} has {name} = {value:g} ({source}), which looks like micrometres: nanometres of {smallest:g} or "
+            "more are expected. State the unit in the file (wavelength_units=Micrometers), or give the bands with "
+            "bands=[...]."
         )
     return [_Length(value, source, float(Decimal(1).scaleb(number.as_tuple().exponent)) * factor)]
 
@@ -993,8 +1024,8 @@ def _envi_item(path: str, dataset: DatasetReader, header: Mapping[str, str], key
     items = [item.strip() for item in header[key].strip("{} \n").split(",")]
     if len(items) != dataset.count:
         raise RasterError(
-            f"The ENVI header of {path} lists {len(items)} values of {key.replace('_', ' ')!r} for {dataset.count} bands. "
-            "Correct it, or give the bands with bands=[...]."
+            f"The ENVI header of {path} lists {len(items)} values of {key.replace('_', ' ')!r} for {dataset.count} "
+            "bands. Correct it, or give the bands with bands=[...]."
         )
     return items[index - 1]
 
@@ -1012,9 +1043,12 @@ def _layer(
 ) -> tuple[_Layer, list[Fact]]:
     """How the bands of a file become physical units, and the facts about scale and missing data."""
     scales, offsets, facts = [], [], []
+    own = zip(dataset.scales, dataset.offsets, dataset.nodatavals, dataset.mask_flag_enums, strict=True)
+    of_file = dict(zip(dataset.indexes, own, strict=True))
     for index, factor in zip(indexes, given, strict=True):
-        own = (dataset.scales[index - 1], dataset.offsets[index - 1])
-        stated = f"scale {own[0]:g} and offset {own[1]:g} of the file" if own != (1.0, 0.0) else ""
+        scale, offset, nodata, flags = of_file[index]
+        stated = f"scale {scale:g} and offset {offset:g} of the file" if (scale, offset) != (1.0, 0.0) else ""
+        source = "scale and offset of the file" if stated else "none in the file, and no argument scale"
         if factor is not None:
             if not math.isfinite(factor) or factor == 0:
                 raise RasterError(
@@ -1022,21 +1056,18 @@ def _layer(
                 )
             scale, offset = float(factor), 0.0
             source = "argument scale" + (f"; {stated} not applied" if stated else "")
-        else:
-            scale, offset = own
-            source = "scale and offset of the file" if stated else "none in the file, and no argument scale"
         known = factor is not None or bool(stated)
         facts.append(Fact(path, index, "scale", scale if known else None, source))
         if offset:
             facts.append(Fact(path, index, "offset", offset, source))
-        facts.append(Fact(path, index, "nodata", dataset.nodatavals[index - 1], _mask_source(dataset, index)))
+        facts.append(Fact(path, index, "nodata", nodata, _mask_source(flags)))
         scales.append(scale)
         offsets.append(offset)
-    return _Layer(path, tuple(indexes), tuple(scales), tuple(offsets)), facts
+    masked = any(MaskFlags.all_valid not in of_file[index][3] for index in indexes)
+    return _Layer(path, tuple(indexes), tuple(scales), tuple(offsets), masked), facts
 
 
-def _mask_source(dataset: DatasetReader, index: int) -> str:
-    flags = dataset.mask_flag_enums[index - 1]
+def _mask_source(flags: Sequence[MaskFlags]) -> str:
     if MaskFlags.alpha in flags:
         return "none in the file; its alpha band says where data are missing"
     if MaskFlags.per_dataset in flags:
@@ -1059,21 +1090,31 @@ def describe(opened: RasterSeries) -> str:
         lines = [f"date {number} of {len(opened._layers)}: {files[0]}"]
         lines += [f"{'':>{len(lines[0]) - len(files[0])}}{path}" for path in files[1:]]
         general = {(fact.name, fact.value, fact.source): None for fact in facts if fact.band is None}
-        lines += _table([["  " + name, _text(value), f"({source})"] for name, value, source in general])
-        rows = [["  band", "name", "kind", "center_nm", "fwhm_nm", "polarisation", "scale", "nodata", "sources"]]
-        for layer in layers:
-            for index in layer.indexes:
-                own = {fact.name: fact for fact in facts if (fact.path, fact.band) == (layer.path, index)}
-                cells = [_text(own[name].value) if name in own else "-" for name in rows[0][1:-1]]
-                if "offset" in own:
-                    cells[rows[0].index("scale") - 1] += f"{own['offset'].value:+g}"
-                by_source: dict[str, list[str]] = {}
-                for fact in own.values():
-                    by_source.setdefault(fact.source, []).append(fact.name)
-                sources = "; ".join(f"{', '.join(names)}: {source}" for source, names in by_source.items())
-                rows.append([f"  {index}", *cells, sources])
-        blocks.append("\n".join([*lines, *_table(rows)]))
+        lines += _table([["  " + name, _text(value)[:_MAX_TEXT], f"({source})"] for name, value, source in general])
+        columns = ["name", "kind", "center_nm", "fwhm_nm", "polarisation", "scale", "offset", "nodata"]
+        bands = [(layer.path, index) for layer in layers for index in layer.indexes]
+        own = [{fact.name: fact for fact in facts if (fact.path, fact.band) == band} for band in bands]
+        cells = [[_text(known[name].value) if name in known else "-" for name in columns] for known in own]
+        # A source that holds for a fact of every band is written once, below the table.
+        sources = [{(name, fact.source): None for name, fact in known.items()} for known in own]
+        common = [source for source in sources[0] if all(source in others for others in sources)]
+        if len(own) == 1:
+            common = []
+        rows = [["  band", *columns, "sources"]]
+        for (_, index), row, known in zip(bands, cells, sources, strict=True):
+            rows.append([f"  {index}", *row, _sources(source for source in known if source not in common)])
+        lines += _table(rows)
+        if common:
+            lines.append(f"  all bands: {_sources(common)}")
+        blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _sources(pairs: Iterable[tuple[str, str]]) -> str:
+    by_source: dict[str, list[str]] = {}
+    for name, source in pairs:
+        by_source.setdefault(source, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {source}" for source, names in by_source.items())
 
 
 def _text(value: Any) -> str:
@@ -1101,7 +1142,8 @@ def check_writable(path: PathLike) -> None:
         path: the output file; one that exists will be replaced.
 
     Raises:
-        RasterError: the name does not end in .tif or .tiff, is that of a folder, or its folder is missing or not writable.
+        RasterError: the name does not end in .tif or .tiff, it is that of a folder, or its folder is missing or not
+            writable.
     """
     target = Path(path)
     folder = target.absolute().parent
@@ -1115,19 +1157,87 @@ def check_writable(path: PathLike) -> None:
         raise RasterError(f"Folder {folder} is not writable. Change its permissions, or write elsewhere.")
 
 
+def write_series(series: ImageSeries, folder: PathLike) -> list[Path]:
+    """Writes a series as one GeoTIFF of float32 a date, which [`open_series`] reads back with its metadata.
+
+    GSD is not written, as it follows from the georeference, nor is the sensor, whose table might then add to the bands.
+
+    Args:
+        series: the series, with pixels.
+        folder: where to write `date_0.tif`, `date_1.tif`...; made if its parent exists. Files there are replaced.
+
+    Returns:
+        The files, in the order of the dates.
+
+    Raises:
+        MetadataError: the series holds no pixels.
+        RasterError: the folder cannot be written to.
+    """
+    height, width = series.size
+    if Path(folder).absolute().parent.is_dir() and not Path(folder).exists():
+        Path(folder).mkdir()
+    paths = [Path(folder) / f"date_{index}.tif" for index in range(len(series.acquisitions))]
+    for path, acquisition, pixels, valid in zip(paths, series.acquisitions, series.pixels, series.valid, strict=True):
+        check_writable(path)
+        partial = _partial(path)
+        profile = _profile(height, width, len(pixels), "float32", series.crs, series.transform)
+        try:
+            with _create(partial, nodata=math.nan, predictor=3, **profile) as dataset:
+                dataset.write(np.where(valid, pixels, np.float32(np.nan)))
+                if acquisition.datetime is not None:
+                    dataset.update_tags(TIMESTAMP=acquisition.datetime.isoformat())
+                for index, band in enumerate(acquisition.bands, start=1):
+                    dataset.set_band_description(index, band.name)
+                    tags: dict[str, Any] = {"kind": band.kind, "polarisation": band.polarisation}
+                    tags |= {"wavelength_nm": band.center_nm, "fwhm_nm": band.fwhm_nm}
+                    dataset.update_tags(index, **{key: value for key, value in tags.items() if value is not None})
+            os.replace(partial, path)
+        except (OSError, RasterioError) as error:
+            raise RasterError(f"{path} cannot be written: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+    return paths
+
+
+def _partial(path: Path) -> Path:
+    """A name beside the target that no other writer uses."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+
+
+def _profile(
+    height: int, width: int, count: int, dtype: str, crs: str | None, transform: Sequence[float] | None
+) -> dict[str, Any]:
+    """Tiled, compressed GeoTIFF; bands apart, and never taken for a colour picture."""
+    try:
+        known_crs = None if crs is None else CRS.from_user_input(crs)
+    except ValueError as error:
+        raise RasterError(f"crs {crs!r} is not known: {error}. Write WKT or EPSG:code, or None.") from error
+    return {
+        **{"driver": "GTiff", "dtype": dtype, "count": count, "height": height, "width": width, "crs": known_crs},
+        **({} if transform is None else {"transform": Affine(*tuple(transform)[:6])}),
+        **{"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "interleave": "band"},
+        **{"photometric": "minisblack", "bigtiff": "IF_SAFER"},
+    }
+
+
+def _create(path: Path, **profile: Any) -> DatasetWriter:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, "w", **profile)
+
+
 Colour = tuple[int, int, int]
 
-# Colours that the field expects. Most are those of ESA WorldCover 2021 (Product User Manual, table of classes).
+# Colours that the field expects: from water to built-up those of the legend of ESA WorldCover 2021.
 _CONVENTIONS: tuple[tuple[str, Colour], ...] = (
-    ("unchanged|no change", (225, 225, 225)),
+    ("unchanged|(?:no|not|non|without) .*|background|unlabell?ed|clutter|other", (225, 225, 225)),
     ("changed|change", (215, 25, 28)),
-    ("background|unlabelled|unlabeled|clutter|other", (90, 90, 90)),
     ("water|river|lake|sea|ocean", (0, 100, 200)),
     ("wetland|marsh|swamp", (0, 150, 160)),
     ("mangroves?", (0, 207, 117)),
     ("forest|trees?|woods|woodland", (0, 100, 0)),
     ("shrub|shrubland|bush|scrub", (255, 187, 34)),
-    ("grass|grassland|meadow|pasture", (190, 230, 90)),
+    ("grass|grassland|meadow|pasture", (255, 255, 76)),
     ("crops?|cropland|farmland|agriculture|agricultural|cultivated", (240, 150, 255)),
     ("buildings?|built|urban|settlement|artificial|impervious", (250, 0, 0)),
     ("roads?|street|pavement|asphalt", (130, 100, 90)),
@@ -1135,7 +1245,7 @@ _CONVENTIONS: tuple[tuple[str, Colour], ...] = (
     ("snow|ice|glacier", (240, 240, 255)),
     ("clouds?", (250, 250, 210)),
 )
-# The 20 most distinct of "List of 20 Simple, Distinct Colors" (S. Trubetskoy, 2017), greys and near-white left out.
+# After S. Trubetskoy, "List of 20 Simple, Distinct Colors" (2017), without its greys and its near-white.
 _PALETTE: tuple[Colour, ...] = (
     *((230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 240, 240)),
     *((240, 50, 230), (210, 245, 60), (250, 190, 212), (0, 128, 128), (220, 190, 255), (170, 110, 40), (128, 0, 0)),
@@ -1155,32 +1265,37 @@ def default_colours(names: Sequence[str]) -> list[Colour]:
         Red, green and blue (0-255), all different. The colours of the first classes do not depend on those that follow.
     """
     # Steps of the golden angle over three depths of colour: enough for any number of classes.
-    spare = [
-        tuple(round(255 * part) for part in colorsys.hsv_to_rgb(0.618034 * step % 1, *depth))
+    hues = [
+        colorsys.hsv_to_rgb(0.618034 * step % 1, *depth)
         for depth in ((0.65, 0.95), (0.9, 0.6), (0.35, 0.8))
         for step in range(256)
     ]
+    pool = np.array([*_PALETTE, *np.round(255 * np.array(hues))])
+    # How far each colour of the pool is from those in use.
+    distances = np.full(len(pool), np.inf)
     colours: list[Colour] = []
     for name in names:
         words = re.sub(r"[\W_]+", " ", name.casefold()).strip()
-        customary = [colour for pattern, colour in _CONVENTIONS if re.search(rf"\b(?:{pattern})\b", words)][:1]
-        wanted = [
-            colour
-            for colour in (*customary, *_PALETTE)
-            if all(math.dist(colour, used) >= _MIN_COLOUR_DISTANCE for used in colours)
-        ]
-        if wanted:
-            colours.append(wanted[0])
+        customary = next((colour for pattern, colour in _CONVENTIONS if re.search(rf"\b(?:{pattern})\b", words)), None)
+        free = np.flatnonzero(distances[: len(_PALETTE)] >= _MIN_COLOUR_DISTANCE)
+        if customary and all(math.dist(customary, used) >= _MIN_COLOUR_DISTANCE for used in colours):
+            chosen = customary
         else:
-            colours.append(max(spare, key=lambda colour: min(math.dist(colour, used) for used in colours)))
+            chosen = tuple(int(part) for part in pool[free[0] if len(free) else distances.argmax()])
+        colours.append(chosen)
+        distances = np.minimum(distances, np.linalg.norm(pool - chosen, axis=1))
     return colours
+
+
+# Columns of a raster attribute table: name, GDALRATFieldType (0 integer, 2 text), GDALRATFieldUsage.
+_ATTRIBUTE_FIELDS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
 
 
 class MapWriter:
     """Writes class maps as a coloured GeoTIFF, window by window; the file appears whole or not at all.
 
-    A context manager: on normal exit the maps and beside them `<path>.aux.xml` (names and colours of the classes, as GDAL
-    and QGIS read them) get their names, on an exception nothing is left. What was not written is nodata.
+    A context manager: on normal exit the maps and beside them `<path>.aux.xml` (names and colours of the classes, as
+    GDAL and QGIS read them) get their names, on an exception nothing is left. What was not written is nodata.
 
     Args:
         path: the output, .tif or .tiff; a file that exists is replaced.
@@ -1237,23 +1352,14 @@ class MapWriter:
             raise RasterError(f"descriptions must hold one text for each of {num_maps} maps, got {list(descriptions)}.")
         self._descriptions = descriptions
         self._tags = dict(tags or {})
-        self._profile = {
-            **{"driver": "GTiff", "dtype": "uint8", "count": num_maps, "height": height, "width": width},
-            **{"nodata": nodata, "crs": crs, "tiled": True, "blockxsize": 256, "blockysize": 256},
-            **{"compress": "deflate", "interleave": "band", "photometric": "minisblack", "bigtiff": "IF_SAFER"},
-        }
-        if transform is not None:
-            self._profile["transform"] = rasterio.Affine(*tuple(transform)[:6])
-        unique = f".{self.path.name}.{secrets.token_hex(4)}"
-        self._partial = self.path.with_name(f"{unique}.partial")
-        self._partial_sidecar = self.path.with_name(f"{unique}.sidecar")
-        self._dataset: rasterio.io.DatasetWriter | None = None
+        self._profile = _profile(height, width, num_maps, "uint8", crs, transform)
+        self._partial = _partial(self.path)
+        self._partial_sidecar = _partial(self.path)
+        self._dataset: DatasetWriter | None = None
 
     def __enter__(self) -> "MapWriter":
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._dataset = rasterio.open(self._partial, "w", **self._profile)
+            self._dataset = _create(self._partial, nodata=self.nodata, **self._profile)
             self._dataset.update_tags(**self._tags)
             for index in self._dataset.indexes:
                 self._dataset.update_tags(index, CLASS_NAMES=json.dumps(self.class_names))
@@ -1278,7 +1384,11 @@ class MapWriter:
             ElementTree.ElementTree(self._sidecar()).write(self._partial_sidecar, encoding="utf-8")
             sidecar = self.path.with_name(self.path.name + ".aux.xml")
             os.replace(self._partial_sidecar, sidecar)
-            os.replace(self._partial, self.path)
+            try:
+                os.replace(self._partial, self.path)
+            except OSError:
+                sidecar.unlink()
+                raise
         except (OSError, RasterioError) as problem:
             raise RasterError(f"{self.path} cannot be written: {problem}") from problem
         finally:
@@ -1303,12 +1413,13 @@ class MapWriter:
             raise RasterError(f"maps must be an array of uint8 of shape ({count}, height, width), got {found}.")
         if row < 0 or column < 0 or row + maps.shape[1] > height or column + maps.shape[2] > width:
             raise RasterError(
-                f"Window row={row}, column={column} of {maps.shape[1]} x {maps.shape[2]} pixels does not lie inside the "
-                f"map of {height} x {width}."
+                f"Window row={row}, column={column} of {maps.shape[1]} x {maps.shape[2]} pixels does not lie inside "
+                f"the map of {height} x {width}."
             )
         if (wrong := maps[(maps >= len(self.class_names)) & (maps != self.nodata)]).size:
             raise RasterError(
-                f"Value {wrong[0]} has no class: values are 0 to {len(self.class_names) - 1}, and {self.nodata} for nodata."
+                f"Value {wrong[0]} has no class: values are 0 to {len(self.class_names) - 1}, and {self.nodata} for "
+                "nodata."
             )
         try:
             self._dataset.write(maps, window=Window(column, row, maps.shape[2], maps.shape[1]))
@@ -1321,7 +1432,11 @@ class MapWriter:
             yield (*self.colours[value], 255) if value < len(self.colours) else (0, 0, 0, 0)
 
     def _sidecar(self) -> ElementTree.Element:
-        """GDAL's auxiliary file: category names and colour table of each band, which TIFF has no room for."""
+        """GDAL's auxiliary file: names and colours of the classes for each band, which TIFF has no room for.
+
+        Of a GeoTIFF with several bands GDAL reads the colour table of the first one only, but the attribute tables
+        (value, name, colour) of all.
+        """
         root = ElementTree.Element("PAMDataset")
         for index in range(1, self.shape[0] + 1):
             band = ElementTree.SubElement(root, "PAMRasterBand", band=str(index))
@@ -1333,13 +1448,22 @@ class MapWriter:
             for colour in self._table():
                 entry = {f"c{position}": str(part) for position, part in enumerate(colour, start=1)}
                 ElementTree.SubElement(colours, "Entry", entry)
+            attributes = ElementTree.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+            for position, (name, kind, usage) in enumerate(_ATTRIBUTE_FIELDS):
+                column = ElementTree.SubElement(attributes, "FieldDefn", index=str(position))
+                for key, value in (("Name", name), ("Type", kind), ("Usage", usage)):
+                    ElementTree.SubElement(column, key).text = str(value)
+            for value, (name, colour) in enumerate(zip(self.class_names, self.colours, strict=True)):
+                row = ElementTree.SubElement(attributes, "Row", index=str(value))
+                for cell in (value, name, *colour):
+                    ElementTree.SubElement(row, "F").text = str(cell)
         return root
 
     def _check_written(self) -> None:
         """A full disk shows when the file is read back, not when GDAL closes it."""
         with _open(str(self._partial)) as dataset:
-            layer = _Layer(str(self._partial), dataset.indexes, (1.0,) * dataset.count, (0.0,) * dataset.count)
-            _check_last_block(layer, dataset)
+            ones, zeros = (1.0,) * dataset.count, (0.0,) * dataset.count
+            _check_last_block(_Layer(str(self._partial), dataset.indexes, ones, zeros, masked=False), dataset)
 
     def _discard(self) -> None:
         if self._dataset is not None:

@@ -53,7 +53,7 @@ def _key(text: str) -> str:
 
 
 def plain_band_name(text: str) -> str:
-    """A band's description without the wavelength that GDAL's drivers append to it (`B4, central wavelength 665 nm`)."""
+    """A band's description without the wavelength that GDAL's drivers append (`B4, central wavelength 665 nm`)."""
     return _WAVELENGTH_REMARK.sub("", text.strip()) or text
 
 

@@ -83,12 +83,19 @@ def _step(nm: FloatArray, center: float, width: float) -> FloatArray:
 def _leaf_water(nm: FloatArray) -> FloatArray:
     """Optical depth of the water in leaves: bands near 970, 1190, 1450, 1940 and 2500 nm."""
     narrow = 0.07 * _bump(nm, 970, 22) + 0.18 * _bump(nm, 1190, 40) + 1.25 * _bump(nm, 1450, 60)
-    return narrow + 1.9 * _bump(nm, 1940, 80) + 1.2 * _bump(nm, 2500, 180) + 0.55 * (_step(nm, 1350, 40) + _step(nm, 1880, 30))
+    return (
+        narrow
+        + 1.9 * _bump(nm, 1940, 80)
+        + 1.2 * _bump(nm, 2500, 180)
+        + 0.55 * (_step(nm, 1350, 40) + _step(nm, 1880, 30))
+    )
 
 
 def _ice(nm: FloatArray) -> FloatArray:
     """Optical depth of a snow pack: weak bands near 1030 and 1260 nm, opaque near 1500 and 2000 nm."""
-    weak = 0.06 * _step(nm, 800, 60) + 0.17 * _bump(nm, 1030, 35) + 0.25 * _step(nm, 1180, 25) + 0.25 * _bump(nm, 1260, 45)
+    weak = (
+        0.06 * _step(nm, 800, 60) + 0.17 * _bump(nm, 1030, 35) + 0.25 * _step(nm, 1180, 25) + 0.25 * _bump(nm, 1260, 45)
+    )
     return weak + 1.5 * _step(nm, 1420, 15) + 1.4 * _bump(nm, 1510, 60) + 1.7 * _bump(nm, 2010, 70)
 
 
@@ -98,15 +105,27 @@ def _rise(nm: FloatArray, scale: float) -> FloatArray:
 
 def _clay_and_water(nm: FloatArray) -> FloatArray:
     """Optical depth of moist mineral soil: water near 1410 and 1920 nm, clay near 2205 nm, iron near 870 nm."""
-    return 0.05 * _bump(nm, 870, 70) + 0.1 * _bump(nm, 1410, 35) + 0.28 * _bump(nm, 1920, 50) + 0.12 * _bump(nm, 2205, 25)
+    return (
+        0.05 * _bump(nm, 870, 70) + 0.1 * _bump(nm, 1410, 35) + 0.28 * _bump(nm, 1920, 50) + 0.12 * _bump(nm, 2205, 25)
+    )
 
 
 # Reflectance of pure materials against wavelength in nanometres; see `reflectance` for where the shapes come from.
 ENDMEMBERS = {
     "leaf": lambda nm: 0.028 + 0.055 * _bump(nm, 550, 32) + 0.43 * _step(nm, 715, 12) * np.exp(-_leaf_water(nm)),
-    "needle": lambda nm: 0.018 + 0.024 * _bump(nm, 552, 36) + 0.25 * _step(nm, 719, 14) * np.exp(-1.35 * _leaf_water(nm)),
-    "straw": lambda nm: 0.05 + 0.36 * _step(nm, 630, 95) * np.exp(
-        -0.15 * _bump(nm, 1450, 50) - 0.35 * _bump(nm, 1940, 60) - 0.25 * _bump(nm, 2100, 45) - 0.2 * _step(nm, 1900, 90)
+    "needle": lambda nm: (
+        0.018 + 0.024 * _bump(nm, 552, 36) + 0.25 * _step(nm, 719, 14) * np.exp(-1.35 * _leaf_water(nm))
+    ),
+    "straw": lambda nm: (
+        0.05
+        + 0.36
+        * _step(nm, 630, 95)
+        * np.exp(
+            -0.15 * _bump(nm, 1450, 50)
+            - 0.35 * _bump(nm, 1940, 60)
+            - 0.25 * _bump(nm, 2100, 45)
+            - 0.2 * _step(nm, 1900, 90)
+        )
     ),
     "loam": lambda nm: 0.015 + 0.30 * _rise(nm, 900) * np.exp(-_clay_and_water(nm)),
     "sand": lambda nm: 0.06 + 0.40 * _rise(nm, 420) * np.exp(-_clay_and_water(nm)),
@@ -114,13 +133,19 @@ ENDMEMBERS = {
     "clear_water": lambda nm: 0.003 + 0.05 * np.exp(-((nm - 420) / 130)) * _step(nm, 370, 15),
     "turbid_water": lambda nm: 0.004 + 0.095 * _bump(nm, 575, 85) + 0.022 * _bump(nm, 810, 40),
     "asphalt": lambda nm: 0.06 + 0.085 * _rise(nm, 900),
-    "concrete": lambda nm: 0.14 + 0.21 * _rise(nm, 350) * np.exp(-0.1 * _bump(nm, 1930, 60) - 0.15 * _bump(nm, 2340, 40)),
-    "tile": lambda nm: 0.05 + 0.27 * _step(nm, 590, 28) * np.exp(-0.12 * _bump(nm, 870, 80)) + 0.05 * _step(nm, 1200, 200),
+    "concrete": lambda nm: (
+        0.14 + 0.21 * _rise(nm, 350) * np.exp(-0.1 * _bump(nm, 1930, 60) - 0.15 * _bump(nm, 2340, 40))
+    ),
+    "tile": lambda nm: (
+        0.05 + 0.27 * _step(nm, 590, 28) * np.exp(-0.12 * _bump(nm, 870, 80)) + 0.05 * _step(nm, 1200, 200)
+    ),
     "metal": lambda nm: 0.33 + 0.10 * _rise(nm, 300) - 0.05 * _step(nm, 1700, 200),
     "snow_pack": lambda nm: 0.94 * np.exp(-_ice(nm)),
     "firn": lambda nm: 0.62 * np.exp(-1.6 * _ice(nm)),
     "shade": lambda nm: 0.008 + 0.0 * nm,
-    "cloud": lambda nm: 0.74 * np.exp(-0.25 * _step(nm, 1400, 25) - 0.3 * _step(nm, 1900, 30) - 0.4 * _bump(nm, 1480, 50)),
+    "cloud": lambda nm: (
+        0.74 * np.exp(-0.25 * _step(nm, 1400, 25) - 0.3 * _step(nm, 1900, 30) - 0.4 * _bump(nm, 1480, 50))
+    ),
 }
 _ENDMEMBER = {name: index for index, name in enumerate(ENDMEMBERS)}
 
@@ -139,7 +164,11 @@ class Material(NamedTuple):
     season: tuple[float, float] | None = None
 
 
-_MEADOW = {"leaf": 0.66, "straw": 0.18, "loam": 0.10, "shade": 0.06}, {"leaf": 0.28, "straw": 0.42, "loam": 0.30}, (82, 308)
+_MEADOW = (
+    {"leaf": 0.66, "straw": 0.18, "loam": 0.10, "shade": 0.06},
+    {"leaf": 0.28, "straw": 0.42, "loam": 0.30},
+    (82, 308),
+)
 _TOWN = {"asphalt": 0.32, "concrete": 0.14, "tile": 0.22, "metal": 0.05}
 MATERIALS = {
     "lake": Material(WATER, 1.0, {"clear_water": 1.0}),
@@ -160,9 +189,7 @@ MATERIALS = {
     "broadleaf": Material(
         FOREST, 0.55, {"leaf": 0.82, "shade": 0.18}, {"straw": 0.28, "loam": 0.36, "shade": 0.36}, (116, 294)
     ),
-    "conifer": Material(
-        FOREST, 0.45, {"needle": 0.95, "shade": 0.05}, {"needle": 0.85, "shade": 0.15}, (110, 300)
-    ),
+    "conifer": Material(FOREST, 0.45, {"needle": 0.95, "shade": 0.05}, {"needle": 0.85, "shade": 0.15}, (110, 300)),
     "meadow": Material(GRASSLAND, 0.6, *_MEADOW),
     "pasture": Material(
         GRASSLAND,
@@ -204,21 +231,24 @@ def _endmembers(nm: FloatArray) -> FloatArray:
     return np.stack([spectrum(nm) for spectrum in ENDMEMBERS.values()], axis=-1)
 
 
-def _greenness(day_of_year: ArrayLike, season: tuple[float, float]) -> FloatArray:
-    day, (green_up, senescence) = np.asarray(day_of_year, dtype=float), season
-    return _step(day, green_up, _TURNOVER_DAYS) - _step(day, senescence, _TURNOVER_DAYS)
+@lru_cache(maxsize=1)
+def _calendar() -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Endmembers of each material in and out of season, (materials, endmembers), and the days when it changes."""
+    peak, rest = np.zeros((2, len(MATERIALS), len(ENDMEMBERS)))
+    for row, material in enumerate(MATERIALS.values()):
+        for table, mixture in ((peak, material.peak), (rest, material.rest or material.peak)):
+            table[row, [_ENDMEMBER[name] for name in mixture]] = list(mixture.values())
+    seasons = np.array([material.season or (0.0, 0.0) for material in MATERIALS.values()])
+    return peak, rest, seasons[:, 0], seasons[:, 1]
 
 
 def _abundances(day_of_year: ArrayLike) -> FloatArray:
     """Share of each endmember in each material, shape (materials, ..., endmembers), on days of shape (...)."""
     days = np.asarray(day_of_year, dtype=float)
-    table = np.zeros((len(MATERIALS), *days.shape, len(ENDMEMBERS)))
-    for row, material in zip(table, MATERIALS.values(), strict=True):
-        green = 1.0 if material.season is None else _greenness(days, material.season)
-        for part, weight in ((material.peak, green), (material.rest or {}, 1.0 - np.asarray(green))):
-            for name, share in part.items():
-                row[..., _ENDMEMBER[name]] += share * weight
-    return table
+    peak, rest, green_up, senescence = _calendar()
+    green = _step(days, green_up[:, None], _TURNOVER_DAYS) - _step(days, senescence[:, None], _TURNOVER_DAYS)
+    table = rest[:, None] + green[..., None] * (peak - rest)[:, None]
+    return table.reshape(len(MATERIALS), *days.shape, len(ENDMEMBERS))
 
 
 def _over_response(center_nm: FloatArray, fwhm_nm: FloatArray) -> FloatArray:
@@ -423,7 +453,9 @@ def _town(parcels: _Parcels, industrial: NDArray[np.bool_]) -> NDArray[np.uint8]
     plot, x = np.divmod(parcels.along, length)
     key = _hash(parcels.key, (2 * block + row).astype(np.int64), plot.astype(np.int64))
     size, kind = 0.26 + 0.16 * _uniform(key, 1), _uniform(key, 2)
-    house = (np.abs(x - 0.5 * length) < size * length) & (np.abs(y - 0.5 * depth) < (size - 0.04) * depth) & (kind < 0.94)
+    house = (
+        (np.abs(x - 0.5 * length) < size * length) & (np.abs(y - 0.5 * depth) < (size - 0.04) * depth) & (kind < 0.94)
+    )
     roof = np.where(industrial | (kind < 0.3), METAL_ROOF, TILE_ROOF)
     ground = np.where(industrial | (kind < 0.12), YARD, GARDEN)
     street = (row < 0) | (parcels.along < STREET_WIDTH_M)
@@ -434,9 +466,9 @@ def _town(parcels: _Parcels, industrial: NDArray[np.bool_]) -> NDArray[np.uint8]
 
 # Per class, in the order of CLASSES: spread of brightness from patch to patch and within one, and the largest share of
 # another endmember that a patch mixes in, which is one of four.
-_PATCH_SPREAD = np.array([0.20, 0.20, 0.18, 0.16, 0.16, 0.22, 0.20, 0.06], dtype=np.float32)
-_TEXTURE = np.array([0.04, 0.08, 0.20, 0.06, 0.05, 0.07, 0.12, 0.03], dtype=np.float32)
-_ADMIXTURE = np.array([0.50, 0.45, 0.35, 0.45, 0.45, 0.40, 0.35, 0.25], dtype=np.float32)
+_PATCH_SPREAD = np.array([0.20, 0.15, 0.13, 0.13, 0.13, 0.18, 0.15, 0.06], dtype=np.float32)
+_TEXTURE = np.array([0.04, 0.07, 0.16, 0.05, 0.04, 0.06, 0.10, 0.03], dtype=np.float32)
+_ADMIXTURE = np.array([0.50, 0.22, 0.18, 0.22, 0.20, 0.25, 0.25, 0.25], dtype=np.float32)
 _ADMIXED = np.vectorize(_ENDMEMBER.__getitem__)(
     [
         ["turbid_water", "turbid_water", "turbid_water", "shade"],
@@ -452,7 +484,9 @@ _ADMIXED = np.vectorize(_ENDMEMBER.__getitem__)(
 # Sixteen draws of a material for each class, in proportion to the shares.
 _MATERIAL_OF = np.array(
     [
-        np.searchsorted(np.cumsum([m.share * (m.land_cover == c) for m in MATERIALS.values()]), (np.arange(16) + 0.5) / 16)
+        np.searchsorted(
+            np.cumsum([m.share * (m.land_cover == c) for m in MATERIALS.values()]), (np.arange(16) + 0.5) / 16
+        )
         for c in range(len(CLASSES))
     ],
     dtype=np.uint8,
@@ -580,7 +614,9 @@ class SyntheticScene:
             if task == "binary_change_detection" and (len(output) != 2 or output[0] >= output[1]):
                 raise SyntheticError(f"outputs holds {output!r}; a change map takes two dates, (before, after).")
         if not outputs:
-            raise SyntheticError(f"{task} needs at least one output; a scene of one date has no pair of dates to compare.")
+            raise SyntheticError(
+                f"{task} needs at least one output; a scene of one date has no pair of dates to compare."
+            )
         if task == "binary_change_detection":
             maps = [self.land_cover[before] != self.land_cover[after] for before, after in outputs]
             return np.stack(maps).astype(np.uint8)
@@ -683,7 +719,9 @@ class SyntheticScene:
         ground = self._grounds[index]
         days = self._day_of_year(index) - self._season_shift_days - _COHORT_DAYS
         table = _abundances(days).astype(np.float32)
-        abundance = table.reshape(-1, len(ENDMEMBERS))[(ground.material.astype(np.intp) * len(days) + ground.cohort).ravel()]
+        abundance = table.reshape(-1, len(ENDMEMBERS))[
+            (ground.material.astype(np.intp) * len(days) + ground.cohort).ravel()
+        ]
         abundance *= 1.0 - ground.admixture.reshape(-1, 1)
         abundance[np.arange(len(abundance)), ground.admixed.ravel()] += ground.admixture.ravel()
         values = (_band_spectra(bands) @ abundance.T).reshape(len(bands), *ground.land_cover.shape)
@@ -763,7 +801,9 @@ def _cover_ground(
 def _check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) != len(names):
-        problem = f"unknown {what} {unknown[0]!r}" if unknown else f"needs at least one {what}, each once, got {names!r}"
+        problem = (
+            f"unknown {what} {unknown[0]!r}" if unknown else f"needs at least one {what}, each once, got {names!r}"
+        )
         raise SyntheticError(f"{problem[0].upper()}{problem[1:]}; known are {', '.join(known)}.")
 
 

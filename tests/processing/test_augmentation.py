@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from stsun_processing.augmentation import (
     Augmentation,
     AugmentationError,
@@ -166,6 +167,17 @@ def test_a_map_of_the_whole_series_describes_whatever_dates_stay():
             np.testing.assert_array_equal(fewer.series.pixels[position], sample.series.pixels[date])
         subsets.add(tuple(dates))
     assert len(subsets) == 4 + 6 + 4
+
+
+def test_a_date_without_data_is_never_left_alone():
+    sample = make_sample("semantic_segmentation", outputs=((0, 1, 2, 3),))
+    sample.series.valid[0][:] = False
+    subsets = {
+        tuple(source_dates(sample, random_dates(sample, np.random.default_rng(seed), max_dates=2)))
+        for seed in range(200)
+    }
+    assert (0,) not in subsets
+    assert {(1,), (2,), (3,), (0, 1), (0, 2), (0, 3)} < subsets
 
 
 @pytest.mark.parametrize("outputs", [((0,), (1,), (2,), (3,)), ((0, 1), (2, 3)), ((1,), (2, 3))])

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from transformers import AutoImageProcessor
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
 from stsun_processing import Acquisition, Band, ImageSeries

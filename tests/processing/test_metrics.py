@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as reference
+
 from stsun_processing.metrics import ConfusionMatrix, MetricError, change_scores
 
 CLASSES = 5
@@ -75,6 +76,17 @@ def test_any_integer_type(maps, dtype):
     prediction, truth = maps
     expected = ConfusionMatrix(CLASSES).update(prediction, truth).matrix
     assert torch.equal(ConfusionMatrix(CLASSES).update(prediction.astype(dtype), truth.astype(dtype)).matrix, expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_matrix_lives_where_the_maps_do(maps):
+    prediction, truth = (torch.from_numpy(array) for array in maps)
+    matrix = ConfusionMatrix(CLASSES).update(prediction.cuda(), truth)
+    assert matrix.matrix.is_cuda
+    expected = ConfusionMatrix(CLASSES).update(prediction, truth)
+    assert torch.equal(matrix.matrix.cpu(), expected.matrix)
+    assert matrix.mean_iou == expected.mean_iou
+    assert (matrix + expected).num_pixels == (expected + matrix).num_pixels == 2 * expected.num_pixels
 
 
 def test_change_scores_are_those_of_class_1(maps):

@@ -1,0 +1,180 @@
+# Copyright 2026 The STSUN Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The command `stsun`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Everything heavy is imported by the command that needs it: `stsun --help` must not wait for torch.
+
+
+def _pairs(text: str) -> tuple[int, ...]:
+    """`0,4` as (0, 4)."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "rasters",
+        nargs="+",
+        metavar="RASTER",
+        help="one a date, oldest first: a multi-band file, or a folder that holds one file a band",
+    )
+    parser.add_argument(
+        "--sensor", help="name of the sensor, for rasters that only name their bands (see stsun sensors)"
+    )
+    parser.add_argument("--bands", nargs="+", metavar="NAME", help="names of the bands, where the files do not tell")
+    parser.add_argument(
+        "--dates", nargs="+", metavar="DATE", help="one a raster, ISO 8601, where the files do not tell"
+    )
+    parser.add_argument("--gsd", type=float, metavar="METRES", help="ground sampling distance in metres a pixel")
+    parser.add_argument("--scale", type=float, help="factor to physical units, such as 0.0001 for reflectance x 10000")
+
+
+def _open(arguments: argparse.Namespace) -> "RasterSeries":  # noqa: F821
+    from .raster import open_series
+
+    return open_series(
+        arguments.rasters,
+        bands=arguments.bands,
+        sensor=arguments.sensor,
+        dates=arguments.dates,
+        gsd_m=arguments.gsd,
+        scale=arguments.scale,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stsun", description="Dense maps from image series of any sensor, date and size, with one model."
+    )
+    parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo = commands.add_parser("demo", help="train, evaluate, save, load, predict and draw on synthetic scenes")
+    demo.add_argument(
+        "--output", default="stsun-demo", metavar="DIR", help="folder of the results (default: %(default)s)"
+    )
+    demo.add_argument("--steps", type=int, help="training steps (default: as many as take about three minutes)")
+    demo.add_argument("--seed", type=int, default=0, help="fixes everything drawn at random (default: %(default)s)")
+
+    inspect = commands.add_parser("inspect", help="show what is read from rasters, and where each fact came from")
+    _add_raster_arguments(inspect)
+
+    predict = commands.add_parser("predict", help="predict maps of a whole scene into a GeoTIFF")
+    _add_raster_arguments(predict)
+    predict.add_argument("--checkpoint", required=True, help="folder or Hub id of a checkpoint")
+    predict.add_argument("--task", required=True, help="task, such as semantic_segmentation")
+    predict.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="classes asked for, in the order of the map's values (default: all)",
+    )
+    predict.add_argument("-o", "--output", required=True, metavar="OUT.TIF", help="GeoTIFF to write, one band a map")
+    predict.add_argument(
+        "--maps",
+        nargs="+",
+        type=_pairs,
+        metavar="I,J",
+        help="what each map describes: positions of rasters from 0, for change before,after (default: by task)",
+    )
+    predict.add_argument("--statistics", help="data set whose band statistics normalise the input (default: by bands)")
+    predict.add_argument("--tile-size", type=int, default=256, help="side of a tile in pixels (default: %(default)s)")
+    predict.add_argument("--overlap", type=int, default=64, help="pixels that tiles share (default: %(default)s)")
+    predict.add_argument("--batch-size", type=int, default=4, help="tiles a forward pass (default: %(default)s)")
+    predict.add_argument("--cell-size", type=int, help="side of a cell in pixels (default: 1 for tiles up to 256)")
+    predict.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
+
+    sensors = commands.add_parser("sensors", help="list the sensors that are known, or the bands of one")
+    sensors.add_argument("name", nargs="?", help="a sensor")
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from .demo import NUM_STEPS, report, run_demo
+
+    metrics = run_demo(arguments.output, arguments.steps or NUM_STEPS, arguments.seed)
+    print(report(metrics))
+    print(f"Everything is in {arguments.output}: checkpoint/, prediction.tif, picture.png, metrics.json.")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from .raster import describe
+
+    with _open(arguments) as source:
+        print(describe(source))
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from .raster import check_writable
+
+    check_writable(arguments.output)
+    import torch
+
+    from .inference import load_checkpoint, predict_raster
+
+    with _open(arguments) as source:
+        model, processor = load_checkpoint(arguments.checkpoint)
+        device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        predict_raster(
+            model.to(device),
+            processor,
+            source,
+            arguments.output,
+            arguments.task,
+            arguments.classes,
+            arguments.maps,
+            tile_size=arguments.tile_size,
+            overlap=arguments.overlap,
+            batch_size=arguments.batch_size,
+            statistics=arguments.statistics,
+            cell_size=arguments.cell_size,
+        )
+    print(f"Wrote {Path(arguments.output).resolve()}")
+
+
+def _sensors(arguments: argparse.Namespace) -> None:
+    from .sensors import SENSORS, find_sensor, sensor_bands
+
+    if arguments.name is None:
+        for name, sensor in SENSORS.items():
+            print(f"{name:24s} {sensor.description}")
+        return
+    sensor = find_sensor(arguments.name)
+    print(f"{sensor.name}: {sensor.description}")
+    for band in sensor_bands(sensor.name):
+        center, width = (f"{nm:g} nm" if nm is not None else "-" for nm in (band.center_nm, band.fwhm_nm))
+        print(f"  {band.name:8s} {band.kind:12s} centre {center:>12s}  width {width:>10s}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 2 where the input was refused."""
+    arguments = _parser().parse_args(argv)
+    command = {"demo": _demo, "inspect": _inspect, "predict": _predict, "sensors": _sensors}[arguments.command]
+    try:
+        command(arguments)
+    except (ValueError, OSError) as error:
+        # Ours are ValueErrors that say what to do; --debug tells where they came from.
+        if arguments.debug:
+            raise
+        print(f"stsun: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
