@@ -118,18 +118,19 @@ class STSUNConfig(PreTrainedConfig):
             )
         if self.hypernetwork_hidden_size % self.hypernetwork_num_heads:
             raise ValueError(
-                f"hypernetwork_hidden_size ({self.hypernetwork_hidden_size}) must be a multiple of hypernetwork_num_heads "
-                f"({self.hypernetwork_num_heads})."
+                f"hypernetwork_hidden_size ({self.hypernetwork_hidden_size}) must be a multiple of "
+                f"hypernetwork_num_heads ({self.hypernetwork_num_heads})."
             )
         if self.num_hidden_layers < 2 or self.num_hidden_layers % 2:
             raise ValueError(
-                f"num_hidden_layers ({self.num_hidden_layers}) must be even and at least 2: half of the blocks come before "
-                "the temporal module, half after."
+                f"num_hidden_layers ({self.num_hidden_layers}) must be even and at least 2: half of the blocks come "
+                "before the temporal module, half after."
             )
         for name in ("hidden_size", "unified_channels"):
             if getattr(self, name) % self.unified_time_size:
                 raise ValueError(
-                    f"{name} ({getattr(self, name)}) must be a multiple of unified_time_size ({self.unified_time_size})."
+                    f"{name} ({getattr(self, name)}) must be a multiple of unified_time_size "
+                    f"({self.unified_time_size})."
                 )
         for size in self.window_sizes:
             if len(size) != 2 or min(size) < 1:

@@ -36,8 +36,8 @@ def dense_prediction_loss(
         labels: (B, S, H, W), positions in the sample's class set; with one class 1 = present, 0 = absent.
         category_mask: (B, K), True = real class, real ones first; `None` = all are.
         class_weights: (B, K) weights of the classes in the cross-entropy; `None` = all 1.
-        dice_weight: weight of the Dice loss (Milletari et al. 2016, arXiv:1606.04797, with plain sums in the denominator),
-            which is averaged over the classes that occur in the labels of the sample.
+        dice_weight: weight of the Dice loss (Milletari et al. 2016, arXiv:1606.04797, with plain sums in the
+            denominator), which is averaged over the classes that occur in the labels of the sample.
         ignore_index: label of pixels that do not count.
 
     Returns:

@@ -13,11 +13,12 @@
 # limitations under the License.
 """PyTorch STSUN model.
 
-The file follows the data: metadata codes -> input unified module -> stem -> encoder blocks on each date -> temporal unified
-module -> decoder blocks on each output -> upsampling -> output unified module.
+The file follows the data: metadata codes -> input unified module -> stem -> encoder blocks on each date -> temporal
+unified module -> decoder blocks on each output -> upsampling -> output unified module.
 
 Shapes: B samples, T dates, C bands, S outputs, K classes, H x W pixels; a cell is p x p pixels, the unified grid has
-Gh x Gw cells of E channels; a token is `patch_size` x `patch_size` cells, the token grid has h x w = N tokens of D channels.
+Gh x Gw cells of E channels; a token is `patch_size` x `patch_size` cells, the token grid has h x w = N tokens of D
+channels.
 """
 
 import math
@@ -93,7 +94,7 @@ class STSUNDensePredictionOutput(ModelOutput):
 
 
 def fourier_features(values: torch.Tensor, periods: tuple[float, float, int]) -> torch.Tensor:
-    """Sines and cosines of `values` (...) at a geometric series of periods, in float32: (..., 2 * number of periods)."""
+    """Sines and cosines of `values` (...) at a geometric series of periods, in float32: (..., 2 * periods)."""
     shortest, longest, count = periods
     exponents = torch.arange(count, device=values.device, dtype=torch.float32) / (count - 1)
     angles = 2 * math.pi * values.float().unsqueeze(-1) / (shortest * (longest / shortest) ** exponents)
@@ -146,7 +147,7 @@ def eager_attention_forward(
 
 
 def additive_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """Boolean key mask (L, n), True = real, as (L, 1, n, n) to be added to scores; a row without any key stays finite."""
+    """Boolean key mask (L, n), True = real, as (L, 1, n, n) to be added to scores; rows without a key stay finite."""
     if mask is None:
         return None
     scores = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
@@ -256,8 +257,8 @@ class STSUNHyperEncoder(nn.Module):
 class STSUNCellBasis(nn.Module):
     """Basis functions over the positions inside a cell of p x p pixels: (rank, p, p), of unit norm at each position.
 
-    Generated weights are combinations of these functions, one set of coefficients a band or class: the cost grows with the
-    number of bands and with p * p separately, and every pixel of a cell still has weights of its own.
+    Generated weights are combinations of these functions, one set of coefficients a band or class: the cost grows with
+    the number of bands and with p * p separately, and every pixel of a cell still has weights of its own.
     """
 
     def __init__(self, config: STSUNConfig):
@@ -280,7 +281,7 @@ class STSUNCellBasis(nn.Module):
 
 
 class STSUNBandHypernetwork(nn.Module):
-    """Reads the bands of an acquisition and writes, for each band, coefficients of the map from its pixels to E channels."""
+    """Reads the bands of an acquisition and writes coefficients of the map from each band's pixels to E channels."""
 
     def __init__(self, config: STSUNConfig):
         super().__init__()
@@ -350,8 +351,8 @@ class STSUNInputModule(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Applies generated weights to samples that share a cell size.
 
-        `pixel_values` (b, T, C, H, W), `pixel_mask` (b, T, H, W) or None, `weight` (b, T, C, E, rank), `bias` (b, T, E) ->
-        cells (b, T, Gh, Gw, E) and their mask (b, T, Gh, Gw).
+        `pixel_values` (b, T, C, H, W), `pixel_mask` (b, T, H, W) or None, `weight` (b, T, C, E, rank), `bias`
+        (b, T, E) -> cells (b, T, Gh, Gw, E) and their mask (b, T, Gh, Gw).
         """
         num_samples, num_dates, _, height, width = pixel_values.shape
         grid = (-(-height // cell_size), -(-width // cell_size))
@@ -494,10 +495,8 @@ class STSUNStem(nn.Module):
             config.stem_channels, config.hidden_size, config.patch_size, stride=config.patch_size
         )
 
-    def forward(
-        self, cells: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[int, int]]:
-        """`cells` (L, Gh, Gw, E), `mask` (L, Gh, Gw) or None -> tokens (L, h, w, D), mask (L, h, w), padding of the grid."""
+    def forward(self, cells: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`cells` (L, Gh, Gw, E), `mask` (L, Gh, Gw) or None -> tokens (L, h, w, D) and their mask (L, h, w)."""
         padding = (-cells.shape[1] % self.patch_size, -cells.shape[2] % self.patch_size)
         if mask is None and any(padding):
             mask = cells.new_ones(cells.shape[:3], dtype=torch.bool)
@@ -510,7 +509,7 @@ class STSUNStem(nn.Module):
             states = F.pad(states, (0, 0, 0, padding[1], 0, padding[0]))
             mask = F.pad(mask, (0, padding[1], 0, padding[0]))
             mask = F.max_pool2d(mask.to(states.dtype).unsqueeze(1), self.patch_size).squeeze(1) > 0
-        return conv_channels_last(self.projection, states), mask, padding
+        return conv_channels_last(self.projection, states), mask
 
 
 # Time
@@ -559,8 +558,8 @@ class STSUNTemporalModule(nn.Module):
     """TUM, the temporal unified module: T dates -> Tu unified times -> S outputs, at every position alike.
 
     Each unified time carries a share of the channels and is a weighted mean over the dates, with a gain that may be
-    negative (a change is a difference of dates); the weights come from metadata alone. A mean, not a sum, keeps the scale
-    for one date or two hundred, and lets a date drop out where it holds no data.
+    negative (a change is a difference of dates); the weights come from metadata alone. A mean, not a sum, keeps the
+    scale for one date or two hundred, and lets a date drop out where it holds no data.
     """
 
     def __init__(self, config: STSUNConfig, channels: int):
@@ -635,10 +634,10 @@ class STSUNUpsampler(nn.Module):
 
 
 class STSUNOutputModule(nn.Module):
-    """OSSUM, the output spatial-spectral unified module: E channels on the unified grid to K class maps of p x p pixels a cell.
+    """OSSUM, the output spatial-spectral unified module: E channels of a cell to K classes at each of its p x p pixels.
 
-    The weights of a class come from its embedding and the positions inside the cell, never from the other classes: logits
-    of a subset of classes equal those of the full set.
+    The weights of a class come from its embedding and the positions inside the cell, never from the other classes:
+    logits of a subset of classes equal those of the full set.
     """
 
     def __init__(self, config: STSUNConfig):
@@ -657,7 +656,7 @@ class STSUNOutputModule(nn.Module):
     def embed_categories(
         self, category_ids: torch.Tensor | None, category_embeds: torch.Tensor | None, batch_size: int
     ) -> torch.Tensor:
-        """(B, K, width) from ids, from embeddings of another space, or of all classes in order where neither is given."""
+        """(B, K, width) from ids, from embeddings of another space, or of all classes in order if neither is given."""
         if category_embeds is not None:
             if category_ids is not None:
                 raise ValueError("Give category_ids or category_embeds, not both.")
@@ -718,7 +717,7 @@ class STSUNPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            # Unit scale in, unit scale out (LeCun et al. 1998): generated weights must have the right scale from step 0.
+            # Unit scale in, unit scale out (LeCun et al. 1998): generated weights have the right scale from step 0.
             init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, std=1.0)
@@ -857,7 +856,7 @@ class STSUNModel(STSUNPreTrainedModel):
         cells, cell_mask = self.unify(pixel_values, pixel_mask, weight, bias, cell_sizes, sizes)
         grid = cells.shape[2:4]
 
-        tokens, token_mask, _ = self.stem(cells.flatten(0, 1), None if cell_mask is None else cell_mask.flatten(0, 1))
+        tokens, token_mask = self.stem(cells.flatten(0, 1), None if cell_mask is None else cell_mask.flatten(0, 1))
         token_grid = tokens.shape[1:3]
         tokens = tokens.flatten(1, 2).unflatten(0, (batch_size, num_dates))
         if token_mask is not None:
@@ -909,7 +908,7 @@ class STSUNModel(STSUNPreTrainedModel):
         cell_sizes: list[int],
         sizes: list[tuple[int, int]],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Cells (B, T, Gh, Gw, E) and their mask; samples of different cell sizes meet on one grid, padded and masked."""
+        """Cells (B, T, Gh, Gw, E) and their mask; samples of different cell sizes meet on one padded, masked grid."""
         if len(set(cell_sizes)) == 1:
             return self.input_module(pixel_values, pixel_mask, weight, bias, cell_sizes[0])
         parts = []
@@ -1102,8 +1101,8 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
 
 @auto_docstring(
     custom_intro="""
-    STSUN for plain semantic segmentation: one map a sample, whatever the number of dates, over all classes of the config
-    or a subset of them.
+    STSUN for plain semantic segmentation: one map a sample, whatever the number of dates, over all classes of the
+    config or a subset of them.
     """
 )
 class STSUNForSemanticSegmentation(STSUNForDensePrediction):
@@ -1126,8 +1125,8 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
         outputs = super().forward(pixel_values, labels=labels, **kwargs)
         if outputs.logits.shape[1] != 1:
             raise ValueError(
-                f"STSUNForSemanticSegmentation gives one map a sample, but {outputs.logits.shape[1]} outputs were asked for. "
-                "Use STSUNForDensePrediction."
+                f"STSUNForSemanticSegmentation gives one map a sample, but {outputs.logits.shape[1]} outputs were "
+                "asked for. Use STSUNForDensePrediction."
             )
         return SemanticSegmenterOutput(
             loss=outputs.loss,

@@ -54,6 +54,7 @@ class STSUNCollator:
                         sample.labels,
                         statistics,
                         check_range=self.check_range,
+                        allow_empty=True,
                     )
                 )
             except ValueError as error:

@@ -59,14 +59,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .metadata import POLARISATIONS, Acquisition, Band, ImageSeries, MetadataError, parse_datetime
+from .metadata import (
+    CHANGE_CLASSES,
+    IGNORE_INDEX,
+    POLARISATIONS,
+    TASKS,
+    Acquisition,
+    Band,
+    ImageSeries,
+    MetadataError,
+    parse_datetime,
+)
 
 if TYPE_CHECKING:
     from .raster import RasterSeries
 
-TASKS = ("semantic_segmentation", "binary_change_detection", "semantic_change_detection")
-CHANGE_CLASSES = ("unchanged", "changed")
-IGNORE_INDEX = 255
 
 # Labelled pixels are counted in blocks of this side, so that one can be drawn without reading a whole label map.
 _BLOCK = 256

@@ -34,10 +34,12 @@ from modeling_stsun.configuration_stsun import PRESETS
 
 from .collator import STSUNCollator
 from .datasets import Sample
-from .image_processing_stsun import CHANGE_CLASSES, TASKS, STSUNImageProcessor
+from .image_processing_stsun import STSUNImageProcessor
 from .inference import predict_raster, predict_scene
+from .metadata import CHANGE_CLASSES, TASKS
 from .metrics import ConfusionMatrix, change_scores
 from .raster import open_series, write_series
+from .sampling import MixtureBatchSampler, MixtureDataset
 from .synthetic import CLASSES, SyntheticDataset
 from .visualization import colour_map, default_colours, mosaic, quick_look
 
@@ -46,23 +48,41 @@ UNSEEN_SENSORS = ("worldview-3", "landsat-5-tm", "gaofen-1-wfv", "hls-s30")
 NUM_STEPS = 1400
 BATCH_SIZE = 8
 LEARNING_RATE = 2e-3
-TRAIN_SIZES = (24, 56)
+TRAIN_SIZES = ((20, 28), (36, 44))
 TEST_SIZES = (72, 112)
+GSD_M = (5.0, 30.0)
 NUM_TEST_SCENES = 6
 
 
+def training_data(seed: int) -> tuple[MixtureDataset, list[float]]:
+    """Endless synthetic scenes of mixed sensors and tasks, in groups of like length and size, with the groups' shares.
+
+    A batch comes from one group: padding one date to three, or a small scene to a large one, would be paid for in time.
+    """
+    groups, shares = [], []
+    for num_dates, share in ((1, 0.3), (2, 0.45), (3, 0.25)):
+        for sizes in TRAIN_SIZES:
+            groups.append(
+                SyntheticDataset(
+                    length=2**20,
+                    sensors=SEEN_SENSORS,
+                    tasks=TASKS if num_dates > 1 else TASKS[:1],
+                    sizes=sizes,
+                    num_dates=(num_dates, num_dates),
+                    gsd_m=GSD_M,
+                    random_bands=0.6,
+                    seed=seed + len(groups),
+                )
+            )
+            shares.append(share)
+    return MixtureDataset(groups), shares
+
+
 def train(model: STSUNForDensePrediction, processor: STSUNImageProcessor, num_steps: int, seed: int) -> None:
-    """Trains on endless synthetic scenes of mixed sensors, sizes, lengths and tasks."""
-    data = SyntheticDataset(
-        length=num_steps * BATCH_SIZE,
-        sensors=SEEN_SENSORS,
-        tasks=TASKS,
-        sizes=TRAIN_SIZES,
-        num_dates=(1, 3),
-        random_bands=0.6,
-        seed=seed,
-    )
-    loader = DataLoader(data, batch_size=BATCH_SIZE, collate_fn=STSUNCollator(processor), num_workers=1)
+    """Trains with AdamW and a cosine schedule, with one process that makes scenes."""
+    data, shares = training_data(seed)
+    sampler = MixtureBatchSampler(data, BATCH_SIZE, num_steps, shares, seed)
+    loader = DataLoader(data, batch_sampler=sampler, collate_fn=STSUNCollator(processor), num_workers=1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.02)
     scheduler = get_cosine_schedule_with_warmup(optimizer, num_steps // 20, num_steps)
     model.train()

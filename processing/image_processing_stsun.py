@@ -23,10 +23,8 @@ from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-from .metadata import Acquisition, Band, ImageSeries
+from .metadata import CHANGE_CLASSES, IGNORE_INDEX, TASKS, Acquisition, Band, ImageSeries
 
-TASKS = ("semantic_segmentation", "binary_change_detection", "semantic_change_detection")
-CHANGE_CLASSES = ("unchanged", "changed")
 BAND_TYPES = (
     *("other", "reflective", "thermal", "elevation", "index"),
     *("sar", "sar_vv", "sar_vh", "sar_hh", "sar_hv"),
@@ -42,7 +40,6 @@ KIND_STATISTICS = {
     "index": {"mean": 0.0, "std": 0.5},
     "other": {"mean": 0.0, "std": 1.0},
 }
-IGNORE_INDEX = 255
 ROLE_CONTEXT, ROLE_DESCRIBED, ROLE_BEFORE, ROLE_AFTER = range(4)
 # Twenty standard deviations: snow, summits and sun glint lie far within, numbers in another unit far beyond.
 MAX_PLAUSIBLE_DEVIATION = 20.0
@@ -130,8 +127,9 @@ class STSUNImageProcessor(BaseImageProcessor):
         for name in ("tasks", "categories", "band_types", "unified_size"):
             if getattr(self, name) != getattr(expected, name):
                 raise ValueError(
-                    f"The processor's {name} are {getattr(self, name)}, the model's {getattr(expected, name)}. Load both "
-                    "from the same checkpoint, or make the processor with STSUNImageProcessor.from_config(model.config)."
+                    f"The processor's {name} are {getattr(self, name)}, the model's {getattr(expected, name)}. Load "
+                    "both from the same checkpoint, or make the processor with "
+                    "STSUNImageProcessor.from_config(model.config)."
                 )
 
     def add_categories(self, names: Sequence[str]) -> None:
@@ -169,7 +167,8 @@ class STSUNImageProcessor(BaseImageProcessor):
                 width), or a list of one array (bands, height, width) a date, in physical units with NaN for nodata.
             task: name of the task, or one name a series.
             classes: names of the classes asked for, in the order that the logits shall have, or one such list a series.
-                `None` = unchanged and changed for binary change detection, else all classes that are known but these two.
+                `None` = unchanged and changed for binary change detection, else all classes that are known but these
+                two.
             outputs: what each map shall describe, or one such list a series. For semantic tasks the positions of its
                 dates, for binary change detection the positions (before, after). `None` = one map of all dates for
                 semantic segmentation, one a date for semantic change detection, one for each two neighbouring dates for
@@ -181,8 +180,8 @@ class STSUNImageProcessor(BaseImageProcessor):
             gsd_m: for arrays: ground sampling distance in metres a pixel.
             statistics: key of `band_statistics` to normalise with, or one a series. `None` = the only data set whose
                 bands have the series' names and wavelengths, if there is one, else by kind of band.
-            cell_size: side of a cell of the unified grid in pixels; `None` = so that the longer side of the series takes
-                at most `unified_size` cells.
+            cell_size: side of a cell of the unified grid in pixels; `None` = so that the longer side of the series
+                takes at most `unified_size` cells.
             check_range: whether values that cannot be in the units that the statistics expect are refused.
             return_tensors: `pt` or `np`.
             **kwargs: the settings of this processor, for this call.
@@ -271,8 +270,8 @@ class STSUNImageProcessor(BaseImageProcessor):
         arrays = [np.asarray(array, dtype=np.float32) for array in images]
         if any(array.ndim != 3 for array in arrays):
             raise ValueError(
-                f"An array must be (dates, bands, height, width), or a list of (bands, height, width) a date; got shapes "
-                f"{[array.shape for array in arrays]} a date. Several series go in as ImageSeries."
+                f"An array must be (dates, bands, height, width), or a list of (bands, height, width) a date; got "
+                f"shapes {[array.shape for array in arrays]} a date. Several series go in as ImageSeries."
             )
         if bands is None:
             raise ValueError(
@@ -298,8 +297,8 @@ class STSUNImageProcessor(BaseImageProcessor):
         for name in classes:
             if name not in self.categories:
                 raise ValueError(
-                    f"Unknown class {name!r}; known classes are {', '.join(self.categories)}. Add new ones to model and "
-                    "processor with add_categories([...]) and train them."
+                    f"Unknown class {name!r}; known classes are {', '.join(self.categories)}. Add new ones to model "
+                    "and processor with add_categories([...]) and train them."
                 )
         if len(set(classes)) != len(classes):
             raise ValueError(f"A class was asked for twice: {', '.join(classes)}.")
@@ -343,7 +342,8 @@ class STSUNImageProcessor(BaseImageProcessor):
             fitting = [key for key, entries in self.band_statistics.items() if all(fits(entries, b) for b in bands)]
             if len(fitting) > 1:
                 raise ValueError(
-                    f"The bands fit the statistics of several data sets: {', '.join(fitting)}. Name one with statistics=."
+                    f"The bands fit the statistics of several data sets: {', '.join(fitting)}. Name one with "
+                    "statistics=."
                 )
             return fitting[0] if fitting else None
         if statistics not in self.band_statistics:
@@ -380,9 +380,9 @@ class STSUNImageProcessor(BaseImageProcessor):
                     band, value = acquisition.bands[worst], np.median(pixels[worst][valid])
                     raise ValueError(
                         f"Band {band.name!r} ({band.kind}) has a median of {value:g}, where about "
-                        f"{entries[worst]['mean']:g} +- {entries[worst]['std']:g} is expected: it is in another unit. Give "
-                        "the scale to physical units when reading (scale=0.0001 for reflectance stored x 10000), or name "
-                        "the statistics of its data set (statistics=...)."
+                        f"{entries[worst]['mean']:g} +- {entries[worst]['std']:g} is expected: it is in another unit. "
+                        "Give the scale to physical units when reading (scale=0.0001 for reflectance stored x 10000), "
+                        "or name the statistics of its data set (statistics=...)."
                     )
             arrays.append(np.where(valid, array, 0.0).astype(np.float32))
         return arrays
@@ -397,13 +397,17 @@ class STSUNImageProcessor(BaseImageProcessor):
         statistics: str | None,
         cell_size: int | None = None,
         check_range: bool = True,
+        allow_empty: bool = False,
     ) -> dict[str, np.ndarray]:
-        """Inputs of one series, without the batch axis and without padding but in the number of bands."""
+        """Inputs of one series, without the batch axis and without padding but in the number of bands.
+
+        `allow_empty` lets a series without any valid pixel pass, as a training window of a larger one may be.
+        """
         num_dates, (height, width) = len(series.acquisitions), series.size
         outputs = self.resolve_outputs(task, outputs, num_dates)
         classes = self.resolve_classes(task, classes)
         valid = np.stack(series.valid)
-        if not valid.any():
+        if not valid.any() and not allow_empty:
             raise ValueError("The series holds no valid pixel: every one is nodata.")
         if cell_size is not None and cell_size < 1:
             raise ValueError(f"cell_size must be at least 1 pixel, got {cell_size}.")
@@ -452,7 +456,8 @@ class STSUNImageProcessor(BaseImageProcessor):
             labels = np.asarray(labels)
             if labels.shape != (len(outputs), height, width):
                 raise ValueError(
-                    f"labels have shape {labels.shape}; (maps, height, width) = {(len(outputs), height, width)} is expected."
+                    f"labels have shape {labels.shape}; (maps, height, width) = {(len(outputs), height, width)} is "
+                    "expected."
                 )
             allowed = max(len(classes), 2)  # one class alone is labelled 0 = absent, 1 = present
             wrong = sorted(set(np.unique(labels).tolist()) - {*range(allowed), IGNORE_INDEX})
@@ -503,8 +508,8 @@ class STSUNImageProcessor(BaseImageProcessor):
             target_sizes = [None] * len(logits)
         if len(target_sizes) != len(logits):
             raise ValueError(
-                f"target_sizes holds {len(target_sizes)} sizes for a batch of {len(logits)}: give one (height, width) a "
-                "sample."
+                f"target_sizes holds {len(target_sizes)} sizes for a batch of {len(logits)}: give one (height, width) "
+                "a sample."
             )
         return [self._fit(sample, size) for sample, size in zip(logits, target_sizes, strict=True)]
 
@@ -515,13 +520,14 @@ class STSUNImageProcessor(BaseImageProcessor):
 
         Args:
             outputs: of `STSUNForSemanticSegmentation`, or of `STSUNForDensePrediction` with one output.
-            target_sizes: (height, width) of each sample. The batch is padded, never resized, so a size up to that of the
-                logits cuts the padding off; a larger one is reached by bilinear interpolation of the logits.
-            return_segmentation_scores: whether each entry is a record with the fields `segmentation` (height, width) and
-                `segmentation_scores` (classes, height, width).
+            target_sizes: (height, width) of each sample. The batch is padded, never resized, so a size up to that of
+                the logits cuts the padding off; a larger one is reached by bilinear interpolation of the logits.
+            return_segmentation_scores: whether each entry is a record with the fields `segmentation` (height, width)
+                and `segmentation_scores` (classes, height, width).
 
         Returns:
-            One (height, width) map of positions in `classes` a sample (for a single class 1 = present), or such records.
+            One (height, width) map of positions in `classes` a sample (for a single class 1 = present), or such
+            records.
 
         Raises:
             ValueError: the number of sizes is not that of the samples, or a sample has several outputs.
@@ -529,7 +535,8 @@ class STSUNImageProcessor(BaseImageProcessor):
         fitted = self._fitted(outputs, target_sizes)
         if fitted and fitted[0].shape[0] != 1:
             raise ValueError(
-                f"These outputs hold {fitted[0].shape[0]} maps a sample; use post_process_dense_prediction for all of them."
+                f"These outputs hold {fitted[0].shape[0]} maps a sample; use post_process_dense_prediction for all of "
+                "them."
             )
         maps = [self._class_maps(logits)[0] for logits in fitted]
         if not return_segmentation_scores:

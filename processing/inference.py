@@ -25,8 +25,8 @@ from tqdm.auto import tqdm
 
 from modeling_stsun import STSUNForDensePrediction
 
-from .image_processing_stsun import IGNORE_INDEX, Outputs, STSUNImageProcessor
-from .metadata import ImageSeries
+from .image_processing_stsun import Outputs, STSUNImageProcessor
+from .metadata import IGNORE_INDEX, ImageSeries
 from .raster import MapWriter, RasterSeries, check_writable
 
 
@@ -37,8 +37,8 @@ def load_checkpoint(name: str | Path) -> tuple[STSUNForDensePrediction, STSUNIma
         name: a folder, or an id on the Hub.
 
     Raises:
-        ValueError: a local folder lacks the configuration, the weights or the processor; weights are missing, left over or
-            of another shape; or model and processor do not belong together.
+        ValueError: a local folder lacks the configuration, the weights or the processor; weights are missing, left over
+            or of another shape; or model and processor do not belong together.
         OSError: nothing by that id on the Hub or in its cache.
     """
     folder = Path(name)
@@ -87,7 +87,7 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def blend_weights(height: int, width: int, overlap: int) -> torch.Tensor:
-    """(height, width) weights of a tile's logits: 1 inside, falling linearly towards its edges over `overlap` pixels."""
+    """(height, width) weights of a tile's logits: 1 inside, falling linearly to its edges over `overlap` pixels."""
 
     def ramp(length: int) -> torch.Tensor:
         pixel = torch.arange(length, dtype=torch.float32) + 0.5
@@ -114,8 +114,8 @@ def legend(classes: Sequence[str]) -> list[str]:
 class ScenePredictor:
     """Predicts maps of a whole raster series.
 
-    Tiles overlap, and their logits are blended with weights that fall towards the tile's edges, so that no seam shows. Rows
-    leave as soon as no later tile reaches them: memory grows with the width of the scene, not with its height.
+    Tiles overlap, and their logits are blended with weights that fall towards the tile's edges, so that no seam shows.
+    Rows leave as soon as no later tile reaches them: memory grows with the width of the scene, not with its height.
 
     Args:
         model: a `STSUNForDensePrediction`, on the device to be used.

@@ -29,6 +29,11 @@ from typing import Any
 import numpy as np
 
 BAND_KINDS = ("reflective", "thermal", "sar", "elevation", "index", "other")
+TASKS = ("semantic_segmentation", "binary_change_detection", "semantic_change_detection")
+CHANGE_CLASSES = ("unchanged", "changed")
+# Label of pixels that nobody labelled, and value of map pixels without data.
+IGNORE_INDEX = 255
+
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 KIND_ALIASES = {"optical": "reflective", "hyperspectral": "reflective", "radar": "sar", "dem": "elevation"}
 
@@ -213,8 +218,8 @@ class Acquisition:
         for band in bands:
             if not isinstance(band, Band):
                 raise MetadataError(
-                    f"bands must be Band records, got {band!r}. Look names up with stsun_processing.sensor_bands(sensor, "
-                    "names)."
+                    f"bands must be Band records, got {band!r}. Look names up with "
+                    "stsun_processing.sensor_bands(sensor, names)."
                 )
         object.__setattr__(self, "bands", bands)
         object.__setattr__(self, "datetime", parse_datetime(self.datetime))
@@ -301,8 +306,8 @@ class ImageSeries:
         for index, (array, acquisition) in enumerate(zip(self.pixels, self.acquisitions, strict=True)):
             if array.ndim != 3 or 0 in array.shape:
                 raise MetadataError(
-                    f"Pixels of acquisition {index} have shape {array.shape}; (bands, height, width) is expected, none of "
-                    "them 0."
+                    f"Pixels of acquisition {index} have shape {array.shape}; (bands, height, width) is expected, none "
+                    "of them 0."
                 )
             if array.shape[0] != len(acquisition.bands):
                 raise MetadataError(
@@ -320,7 +325,8 @@ class ImageSeries:
             valid = tuple(np.isfinite(array).all(0) for array in self.pixels)
         elif [np.shape(mask) for mask in valid] != [array.shape[1:] for array in self.pixels]:
             raise MetadataError(
-                f"valid must hold one (height, width) mask an acquisition, got shapes {[np.shape(mask) for mask in valid]}."
+                f"valid must hold one (height, width) mask an acquisition, got shapes "
+                f"{[np.shape(mask) for mask in valid]}."
             )
         object.__setattr__(self, "valid", tuple(np.asarray(mask, dtype=bool) for mask in valid))
 

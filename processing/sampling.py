@@ -28,7 +28,8 @@ class MixtureDataset(Dataset):
 
     Args:
         sources: data sets of [`Sample`]s.
-        augmentations: what happens to the samples of each source, given a sample and a random generator; `None` = nothing.
+        augmentations: what happens to the samples of each source, given a sample and a random generator; `None` =
+            nothing.
     """
 
     def __init__(
@@ -40,8 +41,8 @@ class MixtureDataset(Dataset):
         self.augmentations = [None] * len(self.sources) if augmentations is None else list(augmentations)
         if not self.sources or len(self.augmentations) != len(self.sources):
             raise ValueError(
-                f"{len(self.sources)} sources and {len(self.augmentations)} augmentations were given; at least one source "
-                "and as many augmentations are needed."
+                f"{len(self.sources)} sources and {len(self.augmentations)} augmentations were given; at least one "
+                "source and as many augmentations are needed."
             )
 
     def __getitem__(self, draw: Draw) -> Sample:
@@ -54,8 +55,8 @@ class MixtureDataset(Dataset):
 class MixtureBatchSampler(Sampler[list[Draw]]):
     """Batches of draws, each batch out of one source, which is drawn by weight.
 
-    A batch of one source wastes no padding on others with more dates or bands. Step `n` is the same batch in every run of
-    the same seed, wherever the run started; several processes share each global batch between them.
+    A batch of one source wastes no padding on others with more dates or bands. Step `n` is the same batch in every run
+    of the same seed, wherever the run started; several processes share each global batch between them.
 
     Args:
         dataset: the mixture.

@@ -34,12 +34,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset
 
-from .datasets import IGNORE_INDEX, Sample
+from .datasets import CHANGE_CLASSES, IGNORE_INDEX, TASKS, Sample
 from .metadata import Acquisition, Band, ImageSeries, MetadataError, parse_datetime
+from .sensors import find_sensor, sensor_bands
 
 CLASSES = ("water", "wetland", "forest", "grassland", "cropland", "bare_soil", "urban", "snow")
-CHANGE_CLASSES = ("unchanged", "changed")
-TASKS = ("semantic_segmentation", "binary_change_detection", "semantic_change_detection")
 WATER, WETLAND, FOREST, GRASSLAND, CROPLAND, BARE_SOIL, URBAN, SNOW = range(len(CLASSES))
 
 MIN_WAVELENGTH_NM, MAX_WAVELENGTH_NM = 350.0, 2600.0
@@ -60,7 +59,7 @@ FIELD_MARGIN_M = 2.5
 # Weights of a pixel and its two neighbours along each axis: the sensor's point spread.
 POINT_SPREAD = (0.2, 0.6, 0.2)
 # What one unit of `noise` (given in reflectance) means for bands of another kind: kelvin, decibel, metres.
-NOISE_UNIT = {"reflective": 1.0, "thermal": 50.0, "sar": 100.0, "elevation": 100.0}
+NOISE_UNIT = {"reflective": 1.0, "thermal": 100.0, "sar": 200.0, "elevation": 200.0}
 
 FloatArray = NDArray[np.floating]
 
@@ -153,7 +152,7 @@ _ENDMEMBER = {name: index for index, name in enumerate(ENDMEMBERS)}
 class Material(NamedTuple):
     """A kind of ground.
 
-    `share` is the part of its class that is made of it; `peak` and `rest` are the endmembers that it mixes in and out of
+    `share` is the part of its class that is made of it; `peak` and `rest` are what it mixes of endmembers in and out of
     season; `season` holds the days of the year of half green-up and half senescence (`None` = the same all year).
     """
 
@@ -310,9 +309,12 @@ def reflectance(
 def _hash(key: NDArray[np.uint64], *numbers: ArrayLike) -> NDArray[np.uint64]:
     """Random 64-bit numbers that depend on `key` and the integers `numbers` only (the finaliser of SplitMix64)."""
     for number in numbers:
-        key = (key ^ np.asarray(number, dtype=np.int64).view(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-        key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        key = key ^ np.asarray(number, dtype=np.int64).view(np.uint64)
+        key += np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(30)
+        key *= np.uint64(0xBF58476D1CE4E5B9)
+        key ^= key >> np.uint64(27)
+        key *= np.uint64(0x94D049BB133111EB)
         key ^= key >> np.uint64(31)
     return key
 
@@ -322,12 +324,17 @@ def _uniform(key: NDArray[np.uint64], *numbers: ArrayLike) -> NDArray[np.float32
     return (_hash(key, *numbers) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
+def _number(key: NDArray[np.uint64], *numbers: int) -> float:
+    """One random number in [0, 1) out of a key of shape (1,)."""
+    return float(_uniform(key, *numbers)[0])
+
+
 def _spline(position: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
     """Cubic B-spline weights, shape (knots, positions), of the knots (whole numbers) around sorted positions."""
     knots = np.arange(math.floor(position[0]) - 1, math.floor(position[-1]) + 3)
     distance = np.abs(position - knots[:, None])
-    inner = 2.0 / 3.0 - distance**2 * (1.0 - 0.5 * distance)
-    return np.where(distance < 1.0, inner, np.maximum(2.0 - distance, 0.0) ** 3 / 6.0), knots
+    outer, inner = np.maximum(2.0 - distance, 0.0), np.maximum(1.0 - distance, 0.0)
+    return (outer * outer * outer - 4.0 * inner * inner * inner) / 6.0, knots
 
 
 class _Field(NamedTuple):
@@ -374,7 +381,7 @@ _PARCEL_COVER = np.cumsum(
 )
 # Forest stands where a smooth field exceeds this.
 _FOREST_LEVEL = np.array([1.15, 0.1, 1.6, 1.1, 0.9])
-_WATER_LEVEL, _WETLAND_BAND, _ROCK_LINE, _SNOW_LINE, _MOUNTAIN_LEVEL = -1.25, 0.28, 0.45, 1.15, 0.5
+_LAKE_LEVEL, _WET_BAND, _ROCK_LINE, _SNOW_LINE, _MOUNTAIN_LEVEL = -1.25, 0.28, 0.45, 1.15, 0.5
 # What a parcel of each class can become; lakes and snow change with their level instead.
 _BECOMES = np.array(
     [
@@ -424,7 +431,7 @@ def _intervals(key: NDArray[np.uint64], position: FloatArray) -> tuple[NDArray[n
 
 
 class _Parcels(NamedTuple):
-    """Fields, blocks and stands: their keys, and for each pixel metres from their west and north ends and any border."""
+    """Fields, blocks and stands: their keys, and the metres from their two first ends and from any border."""
 
     key: NDArray[np.uint64]
     along: FloatArray
@@ -628,8 +635,8 @@ class SyntheticScene:
         self,
         acquisitions: Sequence[Acquisition],
         *,
-        noise: float = 0.01,
-        clouds: float | Sequence[float] = 0.0,
+        noise: float = 0.005,
+        clouds: float | Sequence[float] | FloatArray = 0.0,
         seed: int | None = None,
     ) -> ImageSeries:
         """Takes one image a date.
@@ -641,7 +648,7 @@ class SyntheticScene:
 
         Args:
             acquisitions: one a date of the scene, of any sensor. A `datetime` that is known must be the scene's.
-            noise: standard deviation of white noise, in reflectance; 0.01 stands for 0.5 kelvin, 1 decibel (speckle
+            noise: standard deviation of white noise, in reflectance; 0.005 stands for 0.5 kelvin, 1 decibel (speckle
                 after filtering) or 1 metre in bands of other kinds.
             clouds: share of the pixels under clouds, 0 to 1, for all dates or one a date. Clouds cast shadows; radar
                 and elevation do not see them.
@@ -673,11 +680,10 @@ class SyntheticScene:
                 )
             for band in acquisition.bands:
                 _check_band(band)
-        covers = (clouds,) * len(acquisitions) if isinstance(clouds, (int, float)) else tuple(clouds)
+        covers = (clouds,) * len(acquisitions) if np.ndim(clouds) == 0 else tuple(clouds)
         if len(covers) != len(acquisitions) or not all(0.0 <= cover <= 1.0 for cover in covers):
             raise SyntheticError(f"clouds must be a share from 0 to 1, or one a date, got {clouds!r}.")
-        if not 0.0 <= noise < math.inf:
-            raise SyntheticError(f"noise must be finite and 0 or more, got {noise!r}.")
+        _check_noise(noise)
         seed = self.seed if seed is None else _check_seed(seed)
         pixels = tuple(
             self._image(index, acquisition, noise, cover, seed)
@@ -761,39 +767,113 @@ class SyntheticScene:
                 image[channel] += (_CLOUD_TOP_K - image[channel]) * opacity
 
 
-def _cover_ground(
+class _Place(NamedTuple):
+    """What stays at a place, one value a pixel, with the margin of [`_Ground`]; `cover` is that of the first date."""
+
+    pixel: float
+    in_mountains: NDArray[np.bool_]
+    parcels: _Parcels
+    cover: NDArray[np.int64]
+    river: NDArray[np.bool_]
+    road: NDArray[np.bool_]
+    town: NDArray[np.uint8]
+    relief: FloatArray
+    ridge: FloatArray
+    alpine: FloatArray
+    bend: FloatArray
+    elevation_m: FloatArray
+    hillshade: FloatArray
+    texture: NDArray[np.float32]
+    mixing: FloatArray
+
+
+def _place(waves: _Field) -> _Place:
+    """Lays out districts, parcels, woods, rivers, roads and mountains."""
+    key, pixel = waves.key, float(waves.x[1] - waves.x[0])
+    mountains = waves(10, 6000.0, 2000.0, 500.0) - _MOUNTAIN_LEVEL
+    in_mountains, relief = mountains > 0.0, _step(mountains, 0.0, 0.15)
+    bend_x, bend_y = waves(11, 200.0), waves(12, 200.0)
+    east, south = np.broadcast_arrays(waves.x, waves.y[:, None])
+    district, dx, dy, to_district = _districts(_hash(key, 20), east + 30.0 * bend_x, south + 30.0 * bend_y)
+    zone = np.where(in_mountains, _MOUNTAIN, np.searchsorted(_DISTRICT_SHARES, _uniform(district, 21), side="right"))
+    # The offsets from the district's site have bends of 30 m in them already.
+    bend_m = _PARCEL_BEND_M[zone] - 30.0
+    parcels = _parcels(district, zone, dx + bend_m * bend_x, dy + bend_m * bend_y)
+    industrial = _MATERIAL_OF[URBAN, _hash(parcels.key, URBAN) & np.uint64(15)] == INDUSTRY
+
+    ridge = waves(13, 1300.0, 620.0, 260.0, 110.0)
+    elevation_m = 180.0 + (14.0 + 90.0 * relief) * ridge + 900.0 * relief
+    slope_y, slope_x = np.gradient(elevation_m, pixel)
+
+    stream = waves(14, 2600.0, 600.0)
+    stream_y, stream_x = np.gradient(stream, pixel)
+    to_river = np.abs(stream) / np.maximum(np.hypot(stream_x, stream_y), 1e-4)
+    river_width_m = (22.0 + 26.0 * _uniform(key, 22)) * (1.0 - relief)
+    road = ~in_mountains & (zone != _HEATH) & (2.0 * to_district < ROAD_WIDTH_M) & (pixel <= ROAD_WIDTH_M)
+
+    cover = (_uniform(parcels.key, 23)[..., None] > _PARCEL_COVER[zone, :-1]).sum(-1)
+    wooded = (waves(15, 420.0, 170.0, 70.0) > _FOREST_LEVEL[zone]) & (cover != URBAN)
+    return _Place(
+        pixel=pixel,
+        in_mountains=in_mountains,
+        parcels=parcels,
+        cover=np.where(wooded, FOREST, cover),
+        river=(2.0 * to_river < river_width_m) & (river_width_m >= pixel),
+        road=road,
+        town=_town(parcels, industrial),
+        relief=relief,
+        ridge=ridge,
+        alpine=ridge + 1.3 * mountains,
+        bend=bend_x,
+        elevation_m=elevation_m,
+        hillshade=np.clip(1.0 - 0.7 * (slope_x + slope_y), 0.5, 1.4),
+        texture=(0.7 * waves(16, 45.0) + 0.7 * waves(17, 8.0)).astype(np.float32),
+        mixing=waves(18, 300.0, 90.0),
+    )
+
+
+def _ground(
     key: NDArray[np.uint64],
-    land: NDArray[np.int64],
-    parcels: _Parcels,
-    road: NDArray[np.bool_],
-    pixel: float,
-    texture: NDArray[np.float32],
-    admixing: FloatArray,
-    light: FloatArray,
+    place: _Place,
+    cover: NDArray[np.int64],
+    lake_rise: float,
+    snow_rise: float,
+    gain: float,
 ) -> _Ground:
-    """Chooses materials for a land-cover map, and refines the map where pixels are small enough to show details."""
+    """What one date looks like: the land cover, and the material, mixture and brightness of each pixel."""
+    parcels = place.parcels
+    land = np.where(place.in_mountains, _MOUNTAIN_COVER[cover], cover)
+    land[(place.alpine > _ROCK_LINE + 0.4 * place.bend) & place.in_mountains & (land != FOREST)] = BARE_SOIL
+    land[(place.alpine > _SNOW_LINE + snow_rise) & place.in_mountains] = SNOW
+    lake_level = _LAKE_LEVEL + lake_rise - 0.5 * place.relief
+    wet_band = _WET_BAND * (1.0 + place.bend) * (1.0 - place.relief)
+    land[(place.ridge < lake_level + wet_band) & (land != URBAN)] = WETLAND
+    lake = place.ridge < lake_level
+    land[lake | place.river] = WATER
+    road = place.road & ~lake
+    land[road] = URBAN
+
     # Lakes and glaciers do not end at parcel borders.
     patch = _hash(np.where((land == WATER) | (land == SNOW), key, parcels.key), land)
     material = _MATERIAL_OF[land, patch & np.uint64(15)]
-    if pixel <= TOWN_GSD_M:
-        urban = land == URBAN
-        town = _town(parcels, material == INDUSTRY)
-        material = np.where(urban, np.where(road, STREET, town), material)
-        if pixel <= DETAIL_GSD_M:
-            garden, tree = urban & ~road & (town == GARDEN), texture > 1.0
-            margin = (land == CROPLAND) & (parcels.border < FIELD_MARGIN_M)
-            land = np.where(garden & tree, FOREST, np.where(garden | margin, GRASSLAND, land))
-            material = np.where(garden & tree, BROADLEAF, np.where(garden | margin, MEADOW, material))
+    if place.pixel <= TOWN_GSD_M:
+        material = np.where(land == URBAN, np.where(road, STREET, place.town), material)
+    if place.pixel <= DETAIL_GSD_M:
+        garden, tree = material == GARDEN, place.texture > 1.0
+        margin = (land == CROPLAND) & (parcels.border < FIELD_MARGIN_M)
+        land = np.where(garden & tree, FOREST, np.where(garden | margin, GRASSLAND, land))
+        material = np.where(garden & tree, BROADLEAF, np.where(garden | margin, MEADOW, material))
     tone = (patch >> np.uint64(16) & np.uint64(0xFFFF)).astype(np.float32) / 32768.0 - 1.0
     amount = (patch >> np.uint64(32) & np.uint64(0xFFFF)).astype(np.float32) / 65536.0
-    mixing = np.clip(0.75 * amount + 0.25 * admixing + 0.1 * texture, 0.0, 1.0)
+    mixing = np.clip(0.75 * amount + 0.25 * place.mixing + 0.1 * place.texture, 0.0, 1.0)
+    brightness = gain * place.hillshade * (1.0 + _PATCH_SPREAD[land] * tone) * (1.0 + _TEXTURE[land] * place.texture)
     return _Ground(
         land_cover=land.astype(np.uint8),
         material=material.astype(np.uint8),
         cohort=((patch >> np.uint64(4)) % np.uint64(len(_COHORT_DAYS))).astype(np.uint8),
         admixed=_ADMIXED[land, patch >> np.uint64(8) & np.uint64(3)],
         admixture=(_ADMIXTURE[land] * mixing).astype(np.float32),
-        brightness=(light * (1.0 + _PATCH_SPREAD[land] * tone) * (1.0 + _TEXTURE[land] * texture)).astype(np.float32),
+        brightness=brightness.astype(np.float32),
         patch=amount,
     )
 
@@ -811,6 +891,16 @@ def _check_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
         raise SyntheticError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}.")
     return int(seed)
+
+
+def _check_count(what: str, count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise SyntheticError(f"{what} must be a whole number, 1 or more, got {count!r}.")
+
+
+def _check_noise(noise: float) -> None:
+    if not 0.0 <= noise < math.inf:
+        raise SyntheticError(f"noise must be finite and 0 or more, got {noise!r}.")
 
 
 def default_outputs(task: str, num_dates: int) -> tuple[tuple[int, ...], ...]:
@@ -860,8 +950,8 @@ def make_scene(
         SyntheticError: another argument is out of range.
     """
     seed = _check_seed(seed)
-    if height < 1 or width < 1:
-        raise SyntheticError(f"A scene measures at least 1 x 1 pixels, got height={height}, width={width}.")
+    _check_count("height", height)
+    _check_count("width", width)
     if not 0.0 < gsd_m < math.inf:
         raise SyntheticError(f"gsd_m must be finite and above 0, got {gsd_m!r}.")
     if not 0.0 <= change_fraction <= 1.0:
@@ -872,70 +962,207 @@ def make_scene(
 
     key = _hash(np.zeros(1, dtype=np.uint64), seed)
     pixel = min(gsd_m, MAPPING_GSD_M)
+    # One pixel more on each side, for the sensor's point spread.
     x, y = ((np.arange(-1, size + 1) + 0.5) * pixel for size in (width, height))
     waves = _Field(key, x, y)
-
-    mountains = waves(10, 6000.0, 2000.0, 500.0)
-    in_mountains = mountains > _MOUNTAIN_LEVEL
-    bend_x, bend_y = waves(11, 200.0), waves(12, 200.0)
-    east, south = np.broadcast_arrays(x, y[:, None])
-    district, dx, dy, to_district = _districts(_hash(key, 20), east + 30.0 * bend_x, south + 30.0 * bend_y)
-    zone = np.where(in_mountains, _MOUNTAIN, np.searchsorted(_DISTRICT_SHARES, _uniform(district, 21), side="right"))
-    bend = _PARCEL_BEND_M[zone] - 30.0
-    parcels = _parcels(district, zone, dx + bend * bend_x, dy + bend * bend_y)
-
-    height_waves = waves(13, 1300.0, 620.0, 260.0, 110.0)
-    relief = _step(mountains, _MOUNTAIN_LEVEL, 0.15)
-    elevation_m = 180.0 + (14.0 + 90.0 * relief) * height_waves + 900.0 * relief
-    slope_y, slope_x = np.gradient(elevation_m, pixel)
-    hillshade = np.clip(1.0 - 0.7 * (slope_x + slope_y), 0.5, 1.4)
-
-    alpine = height_waves + 1.3 * (mountains - _MOUNTAIN_LEVEL)
-    wet_band = _WETLAND_BAND * (1.0 + bend_x) * (1.0 - relief)
-
-    stream = waves(14, 2600.0, 600.0)
-    stream_y, stream_x = np.gradient(stream, pixel)
-    river_width_m = (22.0 + 26.0 * _uniform(key, 22)) * (1.0 - relief)
-    to_river = np.abs(stream) / np.maximum(np.hypot(stream_x, stream_y), 1e-4)
-    river = (2.0 * to_river < river_width_m) & (river_width_m >= pixel)
-    road = ~in_mountains & (2.0 * to_district < ROAD_WIDTH_M) & (pixel <= ROAD_WIDTH_M) & (zone != _HEATH)
-
-    cover = (_uniform(parcels.key, 23)[..., None] > _PARCEL_COVER[zone, :-1]).sum(-1)
-    wooded = (waves(15, 420.0, 170.0, 70.0) > _FOREST_LEVEL[zone]) & (cover != URBAN)
-    cover = np.where(wooded, FOREST, cover)
-    texture = (0.7 * waves(16, 45.0) + 0.7 * waves(17, 8.0)).astype(np.float32)
-    admixing = waves(18, 300.0, 90.0)
-
-    level = snow_line = 0.0
+    place = _place(waves)
+    cover, lake_rise, snow_rise = place.cover, 0.0, 0.0
     grounds = []
     for index, when in enumerate(days):
-        if index and change_fraction and when > days[index - 1]:
-            turn = _uniform(parcels.key, 30 + cover, index)
-            target = _BECOMES[cover, (3.0 * _uniform(parcels.key, 40, index)).astype(np.intp)]
-            cover = np.where(turn < change_fraction, target, cover)
-            rise, melt = 3.4 * (_uniform(key, 50, index) - 0.5), 3.4 * (_uniform(key, 51, index) - 0.5)
-            level, snow_line = level + change_fraction * float(rise[0]), snow_line + change_fraction * float(melt[0])
-        land = np.where(in_mountains, _MOUNTAIN_COVER[cover], cover)
-        land[(alpine > _ROCK_LINE + 0.4 * bend_x) & in_mountains & (land != FOREST)] = BARE_SOIL
-        land[(alpine > _SNOW_LINE + snow_line) & in_mountains] = SNOW
-        lake_level = _WATER_LEVEL + level - 0.5 * relief
-        land[(height_waves < lake_level + wet_band) & (land != URBAN)] = WETLAND
-        lake = height_waves < lake_level
-        land[lake | river] = WATER
-        land[road & ~lake] = URBAN
-        gain = 0.92 + 0.16 * float(_uniform(key, 60, index)[0])
-        grounds.append(_cover_ground(key, land, parcels, road & ~lake, pixel, texture, admixing, gain * hillshade))
-    zone_number, easting, northing = (float(_uniform(key, 70 + axis)[0]) for axis in range(3))
-    west, north = 300_000.0 + 1000.0 * int(400 * easting), 4_700_000.0 + 1000.0 * int(900 * northing)
+        if index and when > days[index - 1]:
+            changes = _uniform(place.parcels.key, 30 + cover, index) < change_fraction
+            successor = (_BECOMES.shape[1] * _uniform(place.parcels.key, 40, index)).astype(np.intp)
+            cover = np.where(changes, _BECOMES[cover, successor], cover)
+            lake_rise += change_fraction * 3.4 * (_number(key, 50, index) - 0.5)
+            snow_rise += change_fraction * 3.4 * (_number(key, 51, index) - 0.5)
+        grounds.append(_ground(key, place, cover, lake_rise, snow_rise, 0.92 + 0.16 * _number(key, 60, index)))
+    west, north = 300_000.0 + 1000.0 * int(400 * _number(key, 70)), 4_700_000.0 + 1000.0 * int(900 * _number(key, 71))
     return SyntheticScene(
         seed=seed,
         gsd_m=float(gsd_m),
         dates=days,
         land_cover=np.stack([ground.land_cover[1:-1, 1:-1] for ground in grounds]),
-        crs=f"EPSG:{32630 + int(8 * zone_number)}",
-        transform=(gsd_m, 0.0, west, 0.0, -gsd_m, north),
+        crs=f"EPSG:{32630 + int(8 * _number(key, 72))}",
+        transform=(float(gsd_m), 0.0, west, 0.0, -float(gsd_m), north),
         _field=waves,
         _grounds=tuple(grounds),
-        _elevation_m=elevation_m.astype(np.float32),
-        _season_shift_days=20.0 * float(_uniform(key, 61)[0]) - 10.0,
+        _elevation_m=place.elevation_m.astype(np.float32),
+        _season_shift_days=20.0 * _number(key, 61) - 10.0,
     )
+
+
+# --- Data sets --------------------------------------------------------------------------------------------------------
+
+DEFAULT_SENSORS = ("sentinel-2", "landsat-8-oli-tirs", "planetscope-superdove", "worldview-3")
+
+
+class _SensorRecord(NamedTuple):
+    name: str | None
+    bands: tuple[Band, ...]
+    gsd_m: float | None
+
+
+class SyntheticDataset(Dataset):
+    """Samples of the synthetic world, each fixed by the seed and its index.
+
+    Semantic segmentation asks for one map of a series whose land cover stays while the seasons pass; change tasks ask
+    for each pair of neighbouring dates, or each date, of a series over years.
+
+    Args:
+        length: number of samples.
+        sensors: names of the sensor table (see `find_sensor`), or tuples of [`Band`]; one is drawn a sample.
+        tasks: drawn from with equal chances.
+        classes: land covers that semantic maps tell apart, out of `CLASSES`; pixels of others are not labelled.
+        sizes: least and greatest height and width in pixels, drawn apart.
+        num_dates: least and greatest number of dates; change tasks have two or more.
+        gsd_m: least and greatest size of a pixel in metres, drawn evenly on a logarithmic scale; `None` = that of the
+            finest band of the sensors drawn.
+        noise: see [`SyntheticScene.observe`].
+        clouds: greatest share of clouds; each date's is drawn between 0 and this.
+        change_fraction: least and greatest `change_fraction` of [`make_scene`], for the change tasks.
+        random_bands: probability of other bands than the sensor has: with equal chances some of its own, or 2 to 12
+            anywhere from 420 to 2300 nm and 10 to 150 nm wide. They teach a model to read wavelengths, and so to work
+            on sensors that it never met.
+        mixed_sensors: probability that each date has a sensor of its own.
+        seed: 0 or more.
+
+    Raises:
+        MetadataError: an unknown sensor, or one with a band that the synthetic world does not have.
+        SyntheticError: another argument is out of range.
+    """
+
+    name = "synthetic"
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        sensors: Sequence[str | Sequence[Band]] = DEFAULT_SENSORS,
+        tasks: Sequence[str] = TASKS,
+        classes: Sequence[str] = CLASSES,
+        sizes: tuple[int, int] = (32, 64),
+        num_dates: tuple[int, int] = (1, 3),
+        gsd_m: tuple[float, float] | None = (5.0, 30.0),
+        noise: float = 0.005,
+        clouds: float = 0.0,
+        change_fraction: tuple[float, float] = (0.1, 0.4),
+        random_bands: float = 0.0,
+        mixed_sensors: float = 0.0,
+        seed: int = 0,
+    ):
+        _check_count("length", length)
+        _check_names("task", tasks, TASKS)
+        _check_names("class", classes, CLASSES)
+        for what, value in (("sizes", sizes), ("num_dates", num_dates)):
+            _check_range(what, value, 1.0)
+            for count in value:
+                _check_count(what, count)
+        if gsd_m is not None:
+            _check_range("gsd_m", gsd_m, 0.001)
+        _check_range("change_fraction", change_fraction, 0.0, 1.0)
+        for what, value in (("clouds", clouds), ("random_bands", random_bands), ("mixed_sensors", mixed_sensors)):
+            if not 0.0 <= value <= 1.0:
+                raise SyntheticError(f"{what} must lie between 0 and 1, got {value!r}.")
+        _check_noise(noise)
+        if isinstance(sensors, str) or not sensors:
+            raise SyntheticError(f"sensors must be a sequence of at least one sensor, got {sensors!r}.")
+        self.length = length
+        self.tasks = tuple(tasks)
+        self.classes = tuple(classes)
+        self.sizes, self.num_dates, self.gsd_m = tuple(sizes), tuple(num_dates), gsd_m
+        self.noise, self.clouds, self.change_fraction = noise, clouds, tuple(change_fraction)
+        self.random_bands, self.mixed_sensors = random_bands, mixed_sensors
+        self.seed = _check_seed(seed)
+        self._sensors = tuple(_look_up(sensor, gsd_m is None) for sensor in sensors)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def class_names(self, task: str) -> tuple[str, ...]:
+        """The classes that samples of a task ask for."""
+        return CHANGE_CLASSES if task == "binary_change_detection" else self.classes
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self.length:
+            raise IndexError(f"Sample {index} was asked for; this data set has samples 0 to {self.length - 1}.")
+        rng = np.random.default_rng((self.seed, int(index)))
+        task = self.tasks[rng.integers(len(self.tasks))]
+        dates = self._draw_dates(rng, task)
+        records = self._draw_records(rng, len(dates))
+        if self.gsd_m is None:
+            gsd_m = min(record.gsd_m for record in records)
+        else:
+            gsd_m = float(np.exp(rng.uniform(*np.log(self.gsd_m))))
+        height, width = (int(size) for size in rng.integers(self.sizes[0], self.sizes[1] + 1, 2))
+        scene = make_scene(
+            int(rng.integers(2**62)),
+            height,
+            width,
+            gsd_m=gsd_m,
+            dates=dates,
+            change_fraction=0.0 if task == "semantic_segmentation" else float(rng.uniform(*self.change_fraction)),
+        )
+        series = scene.observe(
+            [Acquisition(record.bands, when, gsd_m, record.name) for record, when in zip(records, dates, strict=True)],
+            noise=self.noise,
+            clouds=rng.uniform(0.0, self.clouds, len(dates)),
+        )
+        outputs = default_outputs(task, len(dates))
+        labels = scene.labels(task, outputs, self.classes)
+        return Sample(series, task, self.class_names(task), outputs, labels, self.name, f"{self.seed}-{index}")
+
+    def _draw_dates(self, rng: np.random.Generator, task: str) -> list[datetime]:
+        """Days of one year where the land cover stays, months to years apart where it changes."""
+        least, most = self.num_dates
+        if task == "semantic_segmentation":
+            days = np.sort(rng.integers(0, 365, rng.integers(least, most + 1)))
+        else:
+            num_dates = rng.integers(max(2, least), max(2, most) + 1)
+            days = rng.integers(0, 365) + np.cumsum(rng.integers(120, 900, num_dates))
+        start = datetime(int(rng.integers(2014, 2024)), 1, 1, 10, 30)
+        return [start + timedelta(days=int(day)) for day in days]
+
+    def _draw_records(self, rng: np.random.Generator, num_dates: int) -> list[_SensorRecord]:
+        """The sensor of each date."""
+        drawn = num_dates if rng.random() < self.mixed_sensors else 1
+        records = []
+        for _ in range(drawn):
+            record = self._sensors[rng.integers(len(self._sensors))]
+            if rng.random() < self.random_bands:
+                record = _with_random_bands(rng, record)
+            records.append(record)
+        return records * (num_dates // drawn)
+
+
+def _check_range(what: str, values: Sequence[float], least: float, most: float = math.inf) -> None:
+    if len(values) != 2 or not least <= values[0] <= values[1] <= most or values[1] == math.inf:
+        raise SyntheticError(
+            f"{what} must be (least, greatest) with {least:g} <= least <= greatest <= {most:g}, got {values!r}."
+        )
+
+
+def _look_up(sensor: str | Sequence[Band], needs_gsd: bool) -> _SensorRecord:
+    if isinstance(sensor, str):
+        found = find_sensor(sensor)
+        gsd_m = min((record.gsd_m for record in found.bands if record.gsd_m is not None), default=None)
+        record = _SensorRecord(found.name, sensor_bands(found), gsd_m)
+    else:
+        record = _SensorRecord(None, Acquisition(tuple(sensor)).bands, None)
+    for band in record.bands:
+        _check_band(band)
+    if needs_gsd and record.gsd_m is None:
+        raise SyntheticError(f"The GSD of sensor {sensor!r} is unknown. Give a range, gsd_m=(least, greatest).")
+    return record
+
+
+def _with_random_bands(rng: np.random.Generator, record: _SensorRecord) -> _SensorRecord:
+    """The sensor with some of its bands, or a nameless one with bands that none has."""
+    if rng.random() < 0.5:
+        count = len(record.bands)
+        kept = np.sort(rng.choice(count, rng.integers(1, count + 1), replace=False))
+        return record._replace(bands=tuple(record.bands[position] for position in kept))
+    centers = np.sort(rng.uniform(420.0, 2300.0, rng.integers(2, 13))).round(1)
+    widths = rng.uniform(10.0, 150.0, len(centers)).round(1)
+    pairs = enumerate(zip(centers, widths, strict=True), start=1)
+    bands = tuple(Band(f"R{number:02d}", float(center), float(width)) for number, (center, width) in pairs)
+    return record._replace(name=None, bands=bands)

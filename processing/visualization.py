@@ -18,8 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .image_processing_stsun import IGNORE_INDEX
-from .metadata import ImageSeries
+from .metadata import IGNORE_INDEX, ImageSeries
 
 # What a screen's red, green and blue show; a sensor's nearest bands within 60 nm stand for them.
 TRUE_COLOUR_NM = (660.0, 560.0, 480.0)
@@ -90,7 +89,7 @@ def colour_map(labels: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> I
 
 
 def quick_look(series: ImageSeries, index: int) -> Image.Image:
-    """One date as a person would look at it: red, green and blue where the sensor has them, else its first band in grey.
+    """One date as a person would look at it: red, green and blue where the sensor has them, else one band in grey.
 
     Values are stretched between their 2nd and 98th percentile over all shown bands, which keeps the hue.
     """

@@ -209,5 +209,6 @@ def test_semantic_change_is_where_neighbouring_dates_differ(processor):
 
 def test_the_model_and_the_processor_import_without_the_geo_stack():
     # None in sys.modules makes an import fail as if the package were absent.
-    code = "import sys; sys.modules |= dict.fromkeys(('rasterio', 'affine', 'datasets', 'evaluate')); import modeling_stsun"
+    absent = ("rasterio", "affine", "datasets", "evaluate")
+    code = f"import sys; sys.modules |= dict.fromkeys({absent}); import modeling_stsun"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import rasterio
@@ -44,7 +46,7 @@ def test_tiles_cover_the_scene_and_stay_inside(length, tile, overlap):
         assert length < tile or start + tile <= length
         covered[start : start + tile] += 1
     assert covered.min() >= 1
-    assert all(second - first <= tile - overlap for first, second in zip(starts, starts[1:], strict=False))
+    assert all(second - first <= tile - overlap for first, second in itertools.pairwise(starts))
 
 
 def test_blend_weights_fall_to_the_edges_and_never_vanish():
@@ -147,7 +149,11 @@ def test_tile_settings_that_do_not_fit_are_refused(checkpoint, kwargs, message):
 
 @pytest.mark.parametrize(
     ("missing", "what"),
-    [("model.safetensors", "weights"), ("config.json", "configuration"), ("preprocessor_config.json", "image processor")],
+    [
+        ("model.safetensors", "weights"),
+        ("config.json", "configuration"),
+        ("preprocessor_config.json", "image processor"),
+    ],
 )
 def test_a_checkpoint_without_one_of_its_parts_is_refused_by_name(checkpoint, tmp_path, missing, what):
     for path in checkpoint.iterdir():

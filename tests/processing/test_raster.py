@@ -157,7 +157,7 @@ def test_each_kind_of_mask_makes_missing_pixels(tmp_path):
         for path in (nodata, beside, not_finite, double, alpha):
             series = read_series(path, bands=[RED])
             assert series.valid[0].tolist() == expected, path
-            assert np.isfinite(series.pixels[0]).tolist() == [expected], path
+            assert np.isnan(series.pixels[0][0]).tolist() == [[False, True, False]], path
             assert series.pixels[0][0, 0, 2] == 3
 
 
@@ -229,7 +229,7 @@ def test_contradictions_inside_a_file_are_refused(tmp_path, imagery, tags, words
 
 
 @pytest.mark.parametrize(
-    "tags", [{"wavelength": "0.665"}, {"wavelength_nm": "0.665"}, {"wavelength": "5", "fwhm": "1"}]
+    "tags", [{"wavelength": "0.665"}, {"wavelength_nm": "0.665"}, {"wavelength": "665", "fwhm": "0.03"}]
 )
 def test_wavelength_that_looks_like_micrometres_is_refused(tmp_path, tags):
     path = write(tmp_path / "a.tif", ramp(), band_tags=[tags])
@@ -405,6 +405,9 @@ def test_bands_given_as_records_or_names(tmp_path):
         # The TIFF tag is when the file was made: it yields to what says when the scene was taken.
         ({"TIFFTAG_DATETIME": "2024:01:01 00:00:00", "DATETIME": "2021-07-23"}, "a.tif", datetime(2021, 7, 23)),
         ({"TIMESTAMP": "2021-07-23", "SENSING_TIME": "2021-07-23T13:22:41"}, "a.tif", datetime(2021, 7, 23)),
+        # The middle of the year stands for a year; any day of that year agrees.
+        ({"TIMESTAMP": "2021", "DATETIME": "2021-12-30"}, "a.tif", datetime(2021, 7, 2, 12)),
+        ({"TIMESTAMP": "2021-07", "DATETIME": "2021-07-01"}, "a.tif", datetime(2021, 7, 16, 12)),
         ({"TIMESTAMP": "soon"}, "a.tif", None),
         ({}, "T33_2021-07-23_x.tif", datetime(2021, 7, 23)),
         ({}, "T33_20210723.tif", datetime(2021, 7, 23)),
@@ -413,6 +416,7 @@ def test_bands_given_as_records_or_names(tmp_path):
         ({}, "20210723_20210801.tif", None),
         ({}, "20219923.tif", None),
         ({}, "120210723.tif", None),
+        ({}, "30210723.tif", None),
         ({}, "scene.tif", None),
     ],
 )
@@ -731,6 +735,17 @@ def test_gdal_finds_names_and_colours_of_every_map(tmp_path):
         assert rows == expected
 
 
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_map_without_its_sidecar_is_no_colour_picture(tmp_path, count):
+    path = tmp_path / "map.tif"
+    write_maps(path, np.zeros((count, 4, 4), "uint8"), transform=(1, 0, 0, 0, -1, 9), crs="EPSG:32633")
+    (tmp_path / "map.tif.aux.xml").unlink()
+    with rasterio.open(path) as dataset:
+        assert set(dataset.colorinterp) <= {ColorInterp.palette, ColorInterp.gray, ColorInterp.undefined}
+        if count == 1:
+            assert [dataset.colormap(1)[value][:3] for value in range(3)] == default_colours(NAMES)
+
+
 def test_windows_fill_the_map_and_the_rest_is_nodata(tmp_path):
     path = tmp_path / "map.tif"
     with MapWriter(path, 300, 280, 2, NAMES) as writer:
@@ -784,6 +799,22 @@ def test_map_appears_whole_or_not_at_all(tmp_path):
     with rasterio.open(path) as dataset:
         assert dataset.count == 2
     assert set(os.listdir(tmp_path)) == set(before)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_map_that_cannot_be_put_in_place_leaves_nothing(tmp_path, monkeypatch, failing):
+    replace, calls = os.replace, []
+
+    def fail(*names):
+        calls.append(names)
+        if len(calls) == failing:
+            raise OSError("no")
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(RasterError, match=r"map\.tif cannot be written: no"):
+        write_maps(tmp_path / "map.tif", np.zeros((1, 4, 4), "uint8"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_writing_needs_the_context(tmp_path):
