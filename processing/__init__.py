@@ -9,12 +9,15 @@ from typing import Any
 _MODULES = {
     "augmentation": ("Augmentation",),
     "collator": ("STSUNCollator",),
-    "datasets": ("DatasetError", "FolderDataset", "Sample", "band_statistics"),
+    "dataset_description": ("DatasetError",),
+    "datasets": ("FolderDataset", "Sample", "band_statistics"),
     "image_processing_stsun": ("STSUNImageProcessor",),
     "inference": ("load_checkpoint", "predict_raster", "predict_scene"),
     "metadata": ("Acquisition", "Band", "ImageSeries", "MetadataError"),
     "metrics": ("ConfusionMatrix",),
-    "raster": ("MapWriter", "RasterError", "open_series", "read_series"),
+    "raster": ("open_series", "read_series"),
+    "raster_metadata": ("RasterError",),
+    "raster_output": ("MapWriter",),
     "sensors": ("SENSORS", "find_sensor", "sensor_bands"),
     "synthetic": ("SyntheticDataset", "make_scene"),
 }

@@ -120,7 +120,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from .raster import check_writable
+    from .raster_output import check_writable
 
     check_writable(arguments.output)
     import torch

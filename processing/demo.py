@@ -38,7 +38,8 @@ from .image_processing_stsun import STSUNImageProcessor
 from .inference import predict_raster, predict_scene
 from .metadata import CHANGE_CLASSES, TASKS
 from .metrics import ConfusionMatrix, change_scores
-from .raster import open_series, write_series
+from .raster import open_series
+from .raster_output import write_series
 from .sampling import MixtureBatchSampler, MixtureDataset
 from .synthetic import CLASSES, SyntheticDataset
 from .visualization import colour_map, default_colours, mosaic, quick_look

@@ -27,7 +27,8 @@ from modeling_stsun import STSUNForDensePrediction
 
 from .image_processing_stsun import Outputs, STSUNImageProcessor
 from .metadata import IGNORE_INDEX, ImageSeries
-from .raster import MapWriter, RasterSeries, check_writable
+from .raster import RasterSeries
+from .raster_output import MapWriter, check_writable
 
 
 def load_checkpoint(name: str | Path) -> tuple[STSUNForDensePrediction, STSUNImageProcessor]:

@@ -103,6 +103,14 @@ def parse_datetime(value: str | dt.date | dt.datetime | np.datetime64 | None) ->
     )
 
 
+def window_transform(transform: Sequence[float] | None, row: int, column: int) -> tuple[float, ...] | None:
+    """The transform (see [`ImageSeries`]) of a window whose first pixel is (`row`, `column`); `None` stays unknown."""
+    if transform is None:
+        return None
+    a, b, c, d, e, f = transform
+    return a, b, c + a * column + b * row, d, e, f + d * column + e * row
+
+
 def days_since_2000(value: dt.datetime | None) -> float:
     """Days from 2000-01-01T00:00 (UTC) to `value`; NaN if unknown."""
     return math.nan if value is None else (value - EPOCH) / dt.timedelta(days=1)
@@ -356,13 +364,9 @@ class ImageSeries:
                 f"{full_width} pixels."
             )
         rows, columns = slice(top, top + height), slice(left, left + width)
-        transform = self.transform
-        if transform is not None:
-            a, b, c, d, e, f = transform
-            transform = (a, b, c + a * left + b * top, d, e, f + d * left + e * top)
         return replace(
             self,
-            transform=transform,
+            transform=window_transform(self.transform, top, left),
             pixels=tuple(array[:, rows, columns] for array in self.pixels),
             valid=tuple(mask[rows, columns] for mask in self.valid),
         )

@@ -16,7 +16,7 @@
 import numpy as np
 import torch
 
-from .datasets import IGNORE_INDEX
+from .metadata import IGNORE_INDEX
 
 
 class MetricError(ValueError):

@@ -650,8 +650,8 @@ class SyntheticScene:
             acquisitions: one a date of the scene, of any sensor. A `datetime` that is known must be the scene's.
             noise: standard deviation of white noise, in reflectance; 0.005 stands for 0.5 kelvin, 1 decibel (speckle
                 after filtering) or 1 metre in bands of other kinds.
-            clouds: share of the pixels under clouds, 0 to 1, for all dates or one a date. Clouds cast shadows; radar
-                and elevation do not see them.
+            clouds: share of the pixels under clouds of half opacity or more, 0 to 1, for all dates or one a date.
+                Clouds cast shadows; radar and elevation do not see them.
             seed: for noise and clouds; `None` = that of the scene.
 
         Returns:
@@ -680,19 +680,19 @@ class SyntheticScene:
                 )
             for band in acquisition.bands:
                 _check_band(band)
-        covers = (clouds,) * len(acquisitions) if np.ndim(clouds) == 0 else tuple(clouds)
-        if len(covers) != len(acquisitions) or not all(0.0 <= cover <= 1.0 for cover in covers):
+        shares = (clouds,) * len(acquisitions) if np.ndim(clouds) == 0 else tuple(clouds)
+        if len(shares) != len(acquisitions) or not all(0.0 <= share <= 1.0 for share in shares):
             raise SyntheticError(f"clouds must be a share from 0 to 1, or one a date, got {clouds!r}.")
         _check_noise(noise)
         seed = self.seed if seed is None else _check_seed(seed)
         pixels = tuple(
-            self._image(index, acquisition, noise, cover, seed)
-            for index, (acquisition, cover) in enumerate(zip(acquisitions, covers, strict=True))
+            self._image(index, acquisition, noise, share, seed)
+            for index, (acquisition, share) in enumerate(zip(acquisitions, shares, strict=True))
         )
         return ImageSeries(acquisitions, crs=self.crs, transform=self.transform, pixels=pixels)
 
     def _image(
-        self, index: int, acquisition: Acquisition, noise: float, cover: float, seed: int
+        self, index: int, acquisition: Acquisition, noise: float, clouds: float, seed: int
     ) -> NDArray[np.float32]:
         kinds = [band.kind for band in acquisition.bands]
         image = np.empty((len(kinds), *self.land_cover.shape[1:]), dtype=np.float32)
@@ -706,8 +706,8 @@ class SyntheticScene:
             if channels:
                 bands = tuple(acquisition.bands[channel] for channel in channels)
                 image[channels] = _spread(measure(index, bands))
-        if cover > 0.0:
-            self._cover(image, index, acquisition.bands, cover, seed)
+        if clouds > 0.0:
+            self._add_clouds(image, index, acquisition.bands, clouds, seed)
         factor = round(acquisition.gsd_m / self.gsd_m) if acquisition.gsd_m else 1
         if factor > 1:
             image = _coarsen(image, factor)
@@ -749,15 +749,18 @@ class SyntheticScene:
     def _elevation(self, index: int, bands: tuple[Band, ...]) -> NDArray[np.float32]:
         return self._elevation_m[None].repeat(len(bands), 0)
 
-    def _cover(self, image: NDArray[np.float32], index: int, bands: tuple[Band, ...], cover: float, seed: int) -> None:
+    def _add_clouds(
+        self, image: NDArray[np.float32], index: int, bands: tuple[Band, ...], clouds: float, seed: int
+    ) -> None:
         """Puts clouds and their shadows into an image, in place."""
         sky = self._field._replace(key=_hash(self._field.key, seed, index))
-        shape = (slice(1, -1), slice(1, -1))
-        density = sky(90, 500.0, 210.0, 90.0, 40.0)
-        threshold = np.quantile(density[shape], 1.0 - cover)
+        wavelengths_m = (500.0, 210.0, 90.0, 40.0)
+        density = sky(90, *wavelengths_m)[1:-1, 1:-1]
+        # The sun stands in the south-east.
+        shading = sky(90, *wavelengths_m, east=140.0, south=90.0)[1:-1, 1:-1]
+        threshold = np.quantile(density, 1.0 - clouds)
         opacity, shadow = (
-            np.clip(0.5 + 1.6 * (layer[shape] - threshold), 0.0, 1.0).astype(np.float32)
-            for layer in (density, sky(90, 500.0, 210.0, 90.0, 40.0, east=140.0, south=90.0))
+            np.clip(0.5 + 1.6 * (layer - threshold), 0.0, 1.0).astype(np.float32) for layer in (density, shading)
         )
         for channel, band in enumerate(bands):
             if band.kind == "reflective":
@@ -927,9 +930,9 @@ def make_scene(
 ) -> SyntheticScene:
     """Draws a place of the synthetic world and its changes.
 
-    Lakes, rivers with wetlands along them, fields, woods, towns with streets and houses, and mountains with snow lie in
-    districts about half a kilometre wide. Labels are exact: the land cover at the centre of each pixel, while images
-    mix in the neighbours (`POINT_SPREAD`).
+    Fields, woods, heaths and towns with streets and houses lie in districts about half a kilometre wide; lakes with
+    wetlands around them, rivers, and mountains with snow lie across. Labels are exact: the land cover at the centre of
+    each pixel, while images mix in the neighbours (`POINT_SPREAD`).
 
     Args:
         seed: the world, 0 or more.
@@ -976,12 +979,14 @@ def make_scene(
             lake_rise += change_fraction * 3.4 * (_number(key, 50, index) - 0.5)
             snow_rise += change_fraction * 3.4 * (_number(key, 51, index) - 0.5)
         grounds.append(_ground(key, place, cover, lake_rise, snow_rise, 0.92 + 0.16 * _number(key, 60, index)))
+    land_cover = np.stack([ground.land_cover[1:-1, 1:-1] for ground in grounds])
+    land_cover.flags.writeable = False
     west, north = 300_000.0 + 1000.0 * int(400 * _number(key, 70)), 4_700_000.0 + 1000.0 * int(900 * _number(key, 71))
     return SyntheticScene(
         seed=seed,
         gsd_m=float(gsd_m),
         dates=days,
-        land_cover=np.stack([ground.land_cover[1:-1, 1:-1] for ground in grounds]),
+        land_cover=land_cover,
         crs=f"EPSG:{32630 + int(8 * _number(key, 72))}",
         transform=(float(gsd_m), 0.0, west, 0.0, -float(gsd_m), north),
         _field=waves,

@@ -13,6 +13,9 @@
 # limitations under the License.
 """Pictures that people look at: quick looks of images, coloured class maps and captioned mosaics. Needs Pillow only."""
 
+import colorsys
+import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,67 +23,75 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .metadata import IGNORE_INDEX, ImageSeries
 
+Colour = tuple[int, int, int]
+
 # What a screen's red, green and blue show; a sensor's nearest bands within 60 nm stand for them.
 TRUE_COLOUR_NM = (660.0, 560.0, 480.0)
 TRUE_COLOUR_TOLERANCE_NM = 60.0
-# Usual colours of land cover and change, by words that occur in class names; the first that fits is taken.
-_COLOUR_OF_WORD = {
-    "unchanged": (225, 225, 225),
-    "changed": (214, 39, 40),
-    "water": (31, 120, 200),
-    "river": (31, 120, 200),
-    "wetland": (70, 170, 165),
-    "flood": (90, 160, 230),
-    "forest": (16, 99, 50),
-    "tree": (16, 99, 50),
-    "wood": (16, 99, 50),
-    "grass": (150, 205, 95),
-    "shrub": (160, 150, 60),
-    "crop": (235, 200, 70),
-    "cultivated": (235, 200, 70),
-    "agricult": (235, 200, 70),
-    "urban": (200, 55, 60),
-    "building": (200, 55, 60),
-    "artificial": (200, 55, 60),
-    "road": (110, 110, 110),
-    "soil": (170, 120, 80),
-    "bare": (170, 120, 80),
-    "barren": (170, 120, 80),
-    "snow": (235, 245, 255),
-    "ice": (235, 245, 255),
-    "land": (190, 175, 140),
-    "not ": (225, 225, 225),
-    "background": (225, 225, 225),
-}
-# Further colours, told apart by people with any colour vision (after Okabe and Ito 2008) and then by lightness.
-_FURTHER = (
-    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)),
-    *((120, 94, 240), (100, 143, 255), (255, 176, 0), (90, 60, 20), (160, 200, 160), (60, 60, 120), (250, 170, 170)),
+# Colours that the field expects, by whole words (or their plurals) of a class name; the first that fits is taken. From
+# water to built-up they are those of the legend of ESA WorldCover 2021.
+_CONVENTIONS: tuple[tuple[str, Colour], ...] = (
+    ("unchanged|(?:no|not|non|without) .*|background|unlabell?ed|clutter|other", (225, 225, 225)),
+    ("changed|change", (215, 25, 28)),
+    ("water|river|lake|sea|ocean", (0, 100, 200)),
+    ("wetland|marsh|swamp", (0, 150, 160)),
+    ("mangrove", (0, 207, 117)),
+    ("flood|flooded", (90, 160, 230)),
+    ("forest|tree|wood|woodland", (0, 100, 0)),
+    ("shrub|shrubland|bush|scrub", (255, 187, 34)),
+    ("grass|grassland|meadow|pasture", (255, 255, 76)),
+    ("crop|cropland|farmland|agriculture|agricultural|cultivated", (240, 150, 255)),
+    ("building|built|urban|settlement|artificial|impervious", (250, 0, 0)),
+    ("road|street|pavement|asphalt", (130, 100, 90)),
+    ("bare|barren|bareland|soil|sand", (190, 165, 120)),
+    ("snow|ice|glacier", (240, 240, 255)),
+    ("cloud", (250, 250, 210)),
+    ("land", (190, 175, 140)),
 )
+# After S. Trubetskoy, "List of 20 Simple, Distinct Colors" (2017), without its greys and its near-white.
+_PALETTE: tuple[Colour, ...] = (
+    *((230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 240, 240)),
+    *((240, 50, 230), (210, 245, 60), (250, 190, 212), (0, 128, 128), (220, 190, 255), (170, 110, 40), (128, 0, 0)),
+    *((170, 255, 195), (128, 128, 0), (255, 215, 180), (0, 0, 128)),
+)
+# Two colours closer than this (Euclidean, 0-255 each) are hard to tell apart on a map.
+_MIN_COLOUR_DISTANCE = 48.0
 NODATA_COLOUR = (0, 0, 0)
 
 
-def default_colours(names: Sequence[str]) -> list[tuple[int, int, int]]:
-    """One RGB colour a class, all different: the usual one where the name tells, else the next of a fixed palette."""
-    colours: list[tuple[int, int, int]] = []
-    further = iter(_FURTHER)
+def default_colours(names: Sequence[str]) -> list[Colour]:
+    """A colour for each class: the customary one where the name is telling, else one of a categorical palette.
+
+    Args:
+        names: the classes.
+
+    Returns:
+        Red, green and blue (0-255), all different. The colours of the first classes do not depend on those that follow.
+    """
+    # Steps of the golden angle over three depths of colour: enough for any number of classes.
+    hues = [
+        colorsys.hsv_to_rgb(0.618034 * step % 1, *depth)
+        for depth in ((0.65, 0.95), (0.9, 0.6), (0.35, 0.8))
+        for step in range(256)
+    ]
+    pool = np.array([*_PALETTE, *np.round(255 * np.array(hues))])
+    # How far each colour of the pool is from those in use.
+    distances = np.full(len(pool), np.inf)
+    colours: list[Colour] = []
     for name in names:
-        lower = name.lower()
-        wanted = next((colour for word, colour in _COLOUR_OF_WORD.items() if word in lower), None)
-        if wanted is None or wanted in colours:
-            wanted = next((colour for colour in further if colour not in colours), None)
-        if wanted is None:
-            # Beyond the palette: hues a golden angle apart are spread evenly, however many there are.
-            hue = int(255 * (len(colours) * 0.618034 % 1))
-            value = 255 - 40 * (len(colours) // 16 % 4)
-            wanted = Image.new("HSV", (1, 1), (hue, 170, value)).convert("RGB").getpixel((0, 0))
-        while wanted in colours:
-            wanted = (wanted[0], wanted[1], (wanted[2] + 7) % 256)
-        colours.append(wanted)
+        plain = re.sub(r"[\W_]+", " ", name.casefold()).strip()
+        customary = next((c for words, c in _CONVENTIONS if re.search(rf"\b(?:{words})(?:e?s)?\b", plain)), None)
+        free = np.flatnonzero(distances[: len(_PALETTE)] >= _MIN_COLOUR_DISTANCE)
+        if customary and all(math.dist(customary, used) >= _MIN_COLOUR_DISTANCE for used in colours):
+            chosen = customary
+        else:
+            chosen = tuple(int(part) for part in pool[free[0] if len(free) else distances.argmax()])
+        colours.append(chosen)
+        distances = np.minimum(distances, np.linalg.norm(pool - chosen, axis=1))
     return colours
 
 
-def colour_map(labels: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> Image.Image:
+def colour_map(labels: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
     """(height, width) class positions as a picture; 255 is black."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(colours)] = colours
@@ -108,7 +119,7 @@ def quick_look(series: ImageSeries, index: int) -> Image.Image:
 
 def mosaic(
     rows: Sequence[tuple[str, Sequence[tuple[str, Image.Image]]]],
-    legends: Mapping[str, tuple[int, int, int]],
+    legends: Mapping[str, Colour],
     cell: int = 200,
 ) -> Image.Image:
     """Rows of captioned pictures, each row with a title, and a legend of colours below.

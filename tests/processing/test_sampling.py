@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from stsun_processing.sampling import MixtureBatchSampler, MixtureDataset
+
+
+def mixture(*sizes):
+    return MixtureDataset([[f"{source}-{item}" for item in range(size)] for source, size in enumerate(sizes)])
+
+
+def batches(*sizes, **kwargs):
+    return list(MixtureBatchSampler(mixture(*sizes), 4, **({"num_steps": 200} | kwargs)))
+
+
+def test_a_batch_comes_from_one_source_and_its_draws_are_valid():
+    data = mixture(3, 50)
+    for batch in MixtureBatchSampler(data, 4, 100):
+        assert len(batch) == 4
+        assert len({source for source, _, _ in batch}) == 1
+        for draw in batch:
+            assert data[draw] == f"{draw[0]}-{draw[1]}"
+
+
+def test_sources_take_turns_by_weight_not_by_size():
+    drawn = [batch[0][0] for batch in batches(2, 10_000, num_steps=2000, weights=[3, 1])]
+    # Three standard deviations of 2000 draws with probability 3/4.
+    assert abs(np.mean(np.equal(drawn, 0)) - 0.75) < 3 * np.sqrt(0.75 * 0.25 / 2000)
+
+
+def test_a_resumed_run_sees_the_batches_that_it_would_have_seen():
+    assert batches(5, 7, start=120) == batches(5, 7)[120:]
+    assert batches(5, 7, seed=1) != batches(5, 7)
+
+
+def test_processes_share_the_batch_of_one_process():
+    shares = [list(MixtureBatchSampler(mixture(5, 7), 2, 50, rank=rank, num_processes=2)) for rank in range(2)]
+    together = [sorted(first + second) for first, second in zip(*shares, strict=True)]
+    assert together == [sorted(batch) for batch in batches(5, 7, num_steps=50)]
+
+
+def test_augmentations_get_the_seed_of_the_draw():
+    data = MixtureDataset([["a"], ["b"]], [None, lambda sample, rng: (sample, rng.integers(1000))])
+    assert data[0, 0, 1] == "a"
+    assert data[1, 0, 1] == data[1, 0, 1] != data[1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [({"weights": [1]}, "one a source"), ({"weights": [0, 0]}, "not all 0"), ({"weights": [-1, 2]}, "0 or more")],
+)
+def test_weights_that_do_not_fit_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        batches(5, 7, **kwargs)

@@ -1,0 +1,171 @@
+"""The command line, from files to files, and what it refuses before any work starts."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
+from stsun_processing import Acquisition, Band, ImageSeries
+from stsun_processing.cli import main
+from stsun_processing.raster_output import write_series
+from tests.conftest import small_config
+
+BANDS = (Band("B02", 492, 66), Band("B08", 833, 106))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(0)
+    STSUNForDensePrediction(small_config()).save_pretrained(folder)
+    STSUNImageProcessor.from_config(small_config()).save_pretrained(folder)
+    return str(folder)
+
+
+def write_rasters(folder, dates=("2021-01-03", "2021-03-01"), bands=BANDS, value=None, size=(30, 20), left=400_000):
+    rng = np.random.default_rng(0)
+    pixels = [
+        np.full((len(bands), *size), value) if value is not None else rng.uniform(0, 0.6, (len(bands), *size))
+        for _ in dates
+    ]
+    series = ImageSeries(
+        tuple(Acquisition(bands, date, 10) for date in dates),
+        crs="EPSG:32633",
+        transform=(10, 0, left, 0, -10, 5_000_000),
+        pixels=tuple(pixels),
+    )
+    return [str(path) for path in write_series(series, folder)]
+
+
+@pytest.fixture
+def rasters(tmp_path):
+    return write_rasters(tmp_path / "series")
+
+
+def predict(checkpoint, out, *arguments):
+    return main(["predict", "--checkpoint", checkpoint, "-o", str(out), *arguments])
+
+
+def test_predict_writes_a_map_on_the_grid_of_the_input(checkpoint, rasters, tmp_path, capsys):
+    out = tmp_path / "maps.tif"
+    assert predict(checkpoint, out, "--task", "binary_change_detection", *rasters) == 0
+    assert str(out) in capsys.readouterr().out
+    with rasterio.open(out) as written, rasterio.open(rasters[0]) as read:
+        assert (written.crs, written.transform, written.shape) == (read.crs, read.transform, read.shape)
+        assert written.count == 1
+        assert set(np.unique(written.read())) <= {0, 1}
+
+
+def test_inspect_shows_facts_and_where_they_came_from(rasters, capsys):
+    assert main(["inspect", *rasters]) == 0
+    shown = capsys.readouterr().out
+    for fact in ("B02", "492", "66", "2021-03-01", "EPSG:32633", "tag"):
+        assert fact in shown
+
+
+def test_sensors_are_listed_and_shown(capsys):
+    assert main(["sensors"]) == 0
+    assert "sentinel-2" in capsys.readouterr().out
+    assert main(["sensors", "S2A"]) == 0
+    assert "664.6" in capsys.readouterr().out  # B04 of Sentinel-2A, as ESA publishes it
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; sys.modules['torch'] = None; from stsun_processing.cli import main; main(['--help'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "predict" in result.stdout
+
+
+SEGMENTATION = ("--task", "semantic_segmentation")
+
+
+def refused(capsys, status, *fragments):
+    message = capsys.readouterr().err
+    assert status == 2
+    assert message.startswith("stsun: error: ")
+    for fragment in fragments:
+        assert fragment in message, message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (("--task", "classify"), ("'classify'", "semantic_segmentation", "binary_change_detection")),
+        ((*SEGMENTATION, "--classes", "lake"), ("'lake'", "water, forest", "add_categories")),
+        ((*SEGMENTATION, "--sensor", "sentinel-9", "--bands", "B02", "B08"), ("sentinel-9", "sentinel-2a")),
+        ((*SEGMENTATION, "--sensor", "sentinel-2", "--bands", "B02", "B77"), ("B77", "B8A")),
+        ((*SEGMENTATION, "--sensor", "sentinel-2", "--bands", "B02"), ("1", "2", "band")),
+        ((*SEGMENTATION, "--dates", "2022-01-01", "2021-01-01"), ("out of order", "oldest first")),
+        ((*SEGMENTATION, "--dates", "2021-01-01", "soon"), ("'soon'", "ISO 8601")),
+        ((*SEGMENTATION, "--statistics", "nowhere"), ("'nowhere'",)),
+        ((*SEGMENTATION, "--scale", "10000"), ("another unit", "B0")),
+    ],
+)
+def test_bad_requests_are_refused_before_work(checkpoint, rasters, tmp_path, capsys, arguments, fragments):
+    out = tmp_path / "maps.tif"
+    refused(capsys, predict(checkpoint, out, *arguments, "--", *rasters), *fragments)
+    assert not out.exists()
+
+
+def test_no_class_is_refused(checkpoint, rasters, tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        predict(checkpoint, tmp_path / "maps.tif", *rasters, *SEGMENTATION, "--classes")
+    assert error.value.code == 2
+    assert "--classes" in capsys.readouterr().err
+
+
+def test_wavelengths_in_micrometres_are_refused(rasters, capsys):
+    with rasterio.open(rasters[0], "r+") as file:
+        file.update_tags(1, wavelength_nm="0.492")
+    refused(capsys, main(["inspect", *rasters]), "0.492", "nanometres")
+
+
+def test_rasters_that_are_no_series_are_refused(checkpoint, rasters, tmp_path, capsys):
+    def run(*files):
+        return predict(checkpoint, tmp_path / "maps.tif", *SEGMENTATION, *files)
+
+    empty, truncated = tmp_path / "empty.tif", tmp_path / "truncated.tif"
+    empty.touch()
+    refused(capsys, run(str(empty)), "empty.tif", "0 bytes")
+    truncated.write_bytes(open(rasters[0], "rb").read()[:-1500])
+    refused(capsys, run(str(truncated)), "truncated.tif")
+    refused(capsys, run(str(tmp_path / "missing.tif")), "missing.tif")
+    shifted = write_rasters(tmp_path / "shifted", left=400_005)
+    refused(capsys, run(rasters[0], shifted[1]), "grid", "gdalwarp")
+    smaller = write_rasters(tmp_path / "smaller", size=(30, 19))
+    refused(capsys, run(rasters[0], smaller[1]), "30", "19")
+    nothing = write_rasters(tmp_path / "nothing", value=np.nan)
+    refused(capsys, run(*nothing), "nodata")
+    assert not (tmp_path / "maps.tif").exists()
+
+
+def test_checkpoints_that_are_none_are_refused(checkpoint, rasters, tmp_path, capsys):
+    folder = tmp_path / "weightless"
+    small_config().save_pretrained(folder)
+    refused(
+        capsys,
+        predict(str(folder), tmp_path / "maps.tif", *SEGMENTATION, *rasters),
+        "weightless",
+        "model.safetensors",
+        "save_pretrained",
+    )
+
+
+def test_output_paths_that_cannot_be_written_are_refused_first(rasters, tmp_path, capsys):
+    # The checkpoint does not exist either: the path is looked at before anything is loaded.
+    refused(capsys, predict("none", tmp_path / "no" / "maps.tif", *SEGMENTATION, *rasters), str(tmp_path / "no"))
+    refused(capsys, predict("none", tmp_path / "maps.jpg", *SEGMENTATION, *rasters), "maps.jpg", ".tif")
+    refused(capsys, predict("none", tmp_path, *SEGMENTATION, *rasters), str(tmp_path))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused(rasters, tmp_path, capsys):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    refused(capsys, predict("none", locked / "maps.tif", *SEGMENTATION, *rasters), "locked")
