@@ -109,6 +109,14 @@ class DatasetDescription:
 
     @classmethod
     def read(cls, path: Path) -> "DatasetDescription":
+        """Reads and checks a dataset.json.
+
+        Args:
+            path: the file.
+
+        Raises:
+            DatasetError: there is no such file, or a key or value is wrong.
+        """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -184,6 +192,15 @@ class DatasetDescription:
         return {**{value: position for position, value in enumerate(ids)}, self.ignore_index: IGNORE_INDEX}
 
     def select(self, split: str, tasks: Sequence[str] | None) -> list[SampleRecord]:
+        """The records of a split, sample by sample.
+
+        Args:
+            split: name of the split.
+            tasks: the tasks wanted; `None` = each sample's own task, or else all that its labels serve.
+
+        Raises:
+            DatasetError: no such split or task, or nothing is left.
+        """
         known = "; ".join(f"{name} ({len(ids)} samples)" for name, ids in self.splits.items()) or "none"
         if not self.splits.get(split):
             state = "is empty" if split in self.splits else "does not exist"

@@ -52,6 +52,7 @@ LEARNING_RATE = 2e-3
 TRAIN_SIZES = ((20, 28), (36, 44))
 TEST_SIZES = (72, 112)
 GSD_M = (5.0, 30.0)
+RANDOM_BANDS = 0.8
 NUM_TEST_SCENES = 6
 
 
@@ -71,7 +72,7 @@ def training_data(seed: int) -> tuple[MixtureDataset, list[float]]:
                     sizes=sizes,
                     num_dates=(num_dates, num_dates),
                     gsd_m=GSD_M,
-                    random_bands=0.6,
+                    random_bands=RANDOM_BANDS,
                     seed=seed + len(groups),
                 )
             )

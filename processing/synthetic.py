@@ -1026,8 +1026,8 @@ class SyntheticDataset(Dataset):
         clouds: greatest share of clouds; each date's is drawn between 0 and this.
         change_fraction: least and greatest `change_fraction` of [`make_scene`], for the change tasks.
         random_bands: probability of other bands than the sensor has: with equal chances some of its own, or 2 to 12
-            anywhere from 420 to 2300 nm and 10 to 150 nm wide. They teach a model to read wavelengths, and so to work
-            on sensors that it never met.
+            anywhere from 420 to 2300 nm and 8 to 350 nm wide (evenly on a logarithmic scale). They teach a model to
+            read wavelengths, and so to work on sensors that it never met.
         mixed_sensors: probability that each date has a sensor of its own.
         seed: 0 or more.
 
@@ -1167,7 +1167,7 @@ def _with_random_bands(rng: np.random.Generator, record: _SensorRecord) -> _Sens
         kept = np.sort(rng.choice(count, rng.integers(1, count + 1), replace=False))
         return record._replace(bands=tuple(record.bands[position] for position in kept))
     centers = np.sort(rng.uniform(420.0, 2300.0, rng.integers(2, 13))).round(1)
-    widths = rng.uniform(10.0, 150.0, len(centers)).round(1)
+    widths = np.exp(rng.uniform(*np.log((8.0, 350.0)), len(centers))).round(1)
     pairs = enumerate(zip(centers, widths, strict=True), start=1)
     bands = tuple(Band(f"R{number:02d}", float(center), float(width)) for number, (center, width) in pairs)
     return record._replace(name=None, bands=bands)

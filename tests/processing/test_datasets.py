@@ -2,6 +2,7 @@ import copy
 import json
 import os
 import pickle
+import warnings
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import torch
 from affine import Affine
 
 from stsun_processing import datasets
-from stsun_processing.datasets import DatasetError, FolderDataset, band_statistics
+from stsun_processing.dataset_description import DatasetError
+from stsun_processing.datasets import FolderDataset, band_statistics
+from stsun_processing.metadata import TASKS
 
 HEIGHT, WIDTH = 23, 31
 GRID = Affine(10, 0, 500_000, 0, -10, 5_000_000)
@@ -138,6 +141,18 @@ def test_values_are_as_stored_without_a_scale_and_unknowns_stay_unknown(folder):
     assert np.isnan(sample.series.days).all()
 
 
+def test_images_and_labels_without_georeference_are_read_without_a_warning(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        write(folder.root / "images/t0.tif", folder.images["t0"], transform=None, crs=None)
+        write(folder.root / "labels/semantic.tif", folder.labels["semantic"], transform=None, crs=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sample = folder.open(crop_size=8, cache_bytes=0)[0]
+    assert sample.series.transform is None
+    assert sample.labels.shape == (1, 8, 8)
+
+
 def test_dates_come_in_order_with_their_pixels_bands_and_maps(folder):
     names, dates = ["t0", "radar", "t1", "t2"], ["2021-07-23", "2021-07-10", None, "2021-07"]
     labels = {"semantic_per_time": folder.per_time([0], [1], [2, 3]), "change": "labels/change.tif"}
@@ -169,7 +184,7 @@ def test_dates_come_in_order_with_their_pixels_bands_and_maps(folder):
 def test_the_task_of_a_sample_wins_unless_tasks_are_named(folder):
     labels = {"semantic_per_time": folder.per_time([0], [1]), "change": "labels/change.tif"}
     folder.json |= {
-        "tasks": list(datasets.TASKS),
+        "tasks": list(TASKS),
         "samples": [
             folder.sample("own", ["t0", "t1"], labels, task="semantic_change_detection"),
             folder.sample("any", ["t0", "t1"], labels | {"semantic": "labels/semantic.tif"}),

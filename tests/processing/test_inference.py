@@ -8,7 +8,7 @@ import torch
 from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
 from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, open_series, predict_raster, predict_scene
 from stsun_processing.inference import ScenePredictor, blend_weights, tile_starts
-from stsun_processing.raster import write_series
+from stsun_processing.raster_output import write_series
 from tests.conftest import small_config
 
 BANDS = (Band("B02", 492, 66), Band("B08", 833, 106))
