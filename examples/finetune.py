@@ -4,9 +4,9 @@
     python examples/finetune.py --config examples/finetune.yaml --steps 500      # a file, and what differs from it
     accelerate launch examples/finetune.py --config examples/finetune.yaml       # several processes
 
-A source is a folder with a dataset.json (see stsun_processing.dataset_description) or the word `synthetic`. Every batch comes from
-one source; the sources take turns at random, by `--weights`. The output folder receives the checkpoint (model and
-processor), metrics.json and, for `--resume`, the state of the run.
+A source is a folder with a dataset.json (see stsun_processing.dataset_description) or the word `synthetic`. Every
+batch comes from one source; the sources take turns at random, by `--weights`. The output folder receives the
+checkpoint (model and processor), metrics.json and, for `--resume`, the state of the run.
 """
 
 import json

@@ -23,7 +23,7 @@ from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-from .metadata import CHANGE_CLASSES, IGNORE_INDEX, TASKS, Acquisition, Band, ImageSeries
+from .metadata import CHANGE_CLASSES, IGNORE_INDEX, TASKS, Acquisition, Band, ImageSeries, default_outputs
 
 BAND_TYPES = (
     *("other", "reflective", "thermal", "elevation", "index"),
@@ -312,11 +312,7 @@ class STSUNImageProcessor(BaseImageProcessor):
         if is_change and num_dates < 2:
             raise ValueError("binary_change_detection compares dates and needs at least two, got 1.")
         if outputs is None:
-            if is_change:
-                return [(index, index + 1) for index in range(num_dates - 1)]
-            if task == "semantic_change_detection":
-                return [(index,) for index in range(num_dates)]
-            return [tuple(range(num_dates))]
+            return list(default_outputs(task, num_dates))
         outputs = [tuple(int(index) for index in output) for output in outputs]
         for output in outputs:
             if not output or len(set(output)) != len(output) or (is_change and len(output) != 2):

@@ -51,6 +51,20 @@ class MetadataError(ValueError):
     """Metadata that cannot be true, or that contradicts itself. The message says what is allowed and what to do."""
 
 
+def default_outputs(task: str, num_dates: int) -> tuple[tuple[int, ...], ...]:
+    """What the maps of a task describe unless something else is asked for, as positions of dates.
+
+    Returns:
+        One map of all dates for semantic segmentation, one a date for semantic change detection, one for each pair of
+        neighbouring dates (before, after) for binary change detection.
+    """
+    if task == "binary_change_detection":
+        return tuple((index, index + 1) for index in range(num_dates - 1))
+    if task == "semantic_change_detection":
+        return tuple((index,) for index in range(num_dates))
+    return (tuple(range(num_dates)),)
+
+
 def _positive(value: float | int | None, what: str) -> float | None:
     if value is None:
         return None

@@ -34,8 +34,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset
 
-from .datasets import CHANGE_CLASSES, IGNORE_INDEX, TASKS, Sample
-from .metadata import Acquisition, Band, ImageSeries, MetadataError, parse_datetime
+from .datasets import Sample
+from .metadata import (
+    CHANGE_CLASSES,
+    IGNORE_INDEX,
+    TASKS,
+    Acquisition,
+    Band,
+    ImageSeries,
+    MetadataError,
+    default_outputs,
+    parse_datetime,
+)
 from .sensors import find_sensor, sensor_bands
 
 CLASSES = ("water", "wetland", "forest", "grassland", "cropland", "bare_soil", "urban", "snow")
@@ -904,19 +914,6 @@ def _check_count(what: str, count: int) -> None:
 def _check_noise(noise: float) -> None:
     if not 0.0 <= noise < math.inf:
         raise SyntheticError(f"noise must be finite and 0 or more, got {noise!r}.")
-
-
-def default_outputs(task: str, num_dates: int) -> tuple[tuple[int, ...], ...]:
-    """The maps that a task asks for by default, as positions of dates.
-
-    One map of all dates (semantic segmentation), of each pair of neighbours (binary change detection), or of each date
-    (semantic change detection).
-    """
-    if task == "semantic_segmentation":
-        return (tuple(range(num_dates)),)
-    if task == "binary_change_detection":
-        return tuple((before, before + 1) for before in range(num_dates - 1))
-    return tuple((position,) for position in range(num_dates))
 
 
 def make_scene(
