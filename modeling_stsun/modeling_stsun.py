@@ -43,7 +43,9 @@ from .configuration_stsun import STSUNConfig
 from .loss_stsun import dense_prediction_loss
 
 # Fourier codes: shortest and longest period of the geometric series, and how many periods.
-WAVELENGTH_PERIODS = (60.0, 30000.0, 12)  # nm: from neighbouring narrow bands to the span from blue to thermal
+# nm. Shorter periods tell the trained bands apart better and unseen ones worse: on the synthetic world the mean IoU of
+# unseen sensors was 0.41 with 60 nm, 0.45 with 200 nm and 0.44 with 500 nm, that of seen ones 0.45 to 0.46 with all.
+WAVELENGTH_PERIODS = (200.0, 30000.0, 12)
 LOG_WIDTH_PERIODS = (2.0, 32.0, 4)  # octaves of the bandwidth in nm
 LOG_SIZE_PERIODS = (2.0, 64.0, 5)  # octaves of the ground sampling distance in m, and of the cell size in pixels
 DAY_PERIODS = (30.0, 36525.0, 8)  # days: from a month to a century

@@ -105,8 +105,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
+    import os
+
+    import torch
+
     from .demo import NUM_STEPS, report, run_demo
 
+    # One core makes scenes: threads that fight over it spin, and slow training several times.
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     metrics = run_demo(arguments.output, arguments.steps or NUM_STEPS, arguments.seed)
     print(report(metrics))
     print(f"Everything is in {arguments.output}: checkpoint/, prediction.tif, picture.png, metrics.json.")

@@ -46,13 +46,13 @@ from .visualization import colour_map, default_colours, mosaic, quick_look
 
 SEEN_SENSORS = ("sentinel-2", "landsat-8-oli-tirs", "planetscope-superdove", "spot-6-7", "modis")
 UNSEEN_SENSORS = ("worldview-3", "landsat-5-tm", "gaofen-1-wfv", "hls-s30")
-NUM_STEPS = 1400
+NUM_STEPS = 1300
 BATCH_SIZE = 8
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 3e-3
 TRAIN_SIZES = ((20, 28), (36, 44))
 TEST_SIZES = (72, 112)
 GSD_M = (5.0, 30.0)
-RANDOM_BANDS = 0.8
+RANDOM_BANDS = 0.7
 NUM_TEST_SCENES = 6
 
 
