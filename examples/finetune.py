@@ -183,8 +183,6 @@ def main() -> None:
         bands=arguments.band_sampling,
         min_bands=arguments.min_bands,
         metadata=arguments.metadata_dropout,
-        gain=0.5,
-        gain_sigma=0.05,
     )
     mixture = MixtureDataset(train, [augmentation if isinstance(s, FolderDataset) else None for s in train])
 

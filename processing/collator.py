@@ -53,7 +53,8 @@ class STSUNCollator:
                         sample.outputs,
                         sample.labels,
                         statistics,
-                        check_range=self.check_range,
+                        # Statistics measured on this very source are in its unit.
+                        check_range=self.check_range and statistics is None,
                         allow_empty=True,
                     )
                 )

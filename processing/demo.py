@@ -36,17 +36,24 @@ from .collator import STSUNCollator
 from .datasets import Sample
 from .image_processing_stsun import STSUNImageProcessor
 from .inference import predict_raster, predict_scene
-from .metadata import CHANGE_CLASSES, TASKS
+from .metadata import CHANGE_CLASSES, TASKS, Acquisition, default_outputs
 from .metrics import ConfusionMatrix, change_scores
 from .raster import open_series
 from .raster_output import write_series
 from .sampling import MixtureBatchSampler, MixtureDataset
-from .synthetic import CLASSES, SyntheticDataset
+from .sensors import sensor_bands
+from .synthetic import CLASSES, SyntheticDataset, make_scene
 from .visualization import colour_map, default_colours, mosaic, quick_look
 
 SEEN_SENSORS = ("sentinel-2", "landsat-8-oli-tirs", "planetscope-superdove", "spot-6-7", "modis")
 UNSEEN_SENSORS = ("worldview-3", "landsat-5-tm", "gaofen-1-wfv", "hls-s30")
-NUM_STEPS = 1300
+# Sensor and dates of the picture of each task.
+PICTURES = (
+    ("hls-s30", "2021-05-25", "2021-08-05"),
+    ("sentinel-2", "2018-07-10", "2022-07-15"),
+    ("landsat-5-tm", "2006-06-20", "2010-07-01"),
+)
+NUM_STEPS = 1100
 BATCH_SIZE = 8
 LEARNING_RATE = 3e-3
 TRAIN_SIZES = ((20, 28), (36, 44))
@@ -139,24 +146,27 @@ def evaluate(model: Any, processor: STSUNImageProcessor, sensors: Sequence[str],
 
 
 def draw(model: Any, processor: STSUNImageProcessor, path: Path, seed: int) -> None:
-    """One picture: for each task the images, the truth and the prediction, seen by sensors of both kinds."""
+    """One picture: for each task the images, the truth and the prediction, seen by sensors of both kinds.
+
+    Images of change are of one season, as people choose them: what differs between them is change and little else.
+    """
     rows = []
     legends = dict(zip(CLASSES, default_colours(CLASSES), strict=True))
     legends |= dict(zip(CHANGE_CLASSES, default_colours(CHANGE_CLASSES), strict=True))
-    requests = zip(TASKS, (UNSEEN_SENSORS[0], SEEN_SENSORS[0], UNSEEN_SENSORS[1]), strict=True)
-    for task, sensor in requests:
-        data = SyntheticDataset(
-            length=1, sensors=(sensor,), tasks=(task,), sizes=(112, 112), num_dates=(2, 2), seed=seed + 2 * 10**6
-        )
-        sample = data[0]
-        maps = predict(model, processor, sample)
-        colours = [legends[name] for name in sample.classes]
-        dates = [acquisition.datetime for acquisition in sample.series.acquisitions]
-        pictures = [(f"image {date:%Y-%m-%d}", quick_look(sample.series, i)) for i, date in enumerate(dates)]
-        for index, output in enumerate(sample.outputs):
-            what = "all dates" if len(output) > 1 else f"{dates[output[0]]:%Y-%m-%d}"
-            what = "change" if task == "binary_change_detection" else what
-            pictures.append((f"truth, {what}", colour_map(sample.labels[index], colours)))
+    for row, (task, (sensor, *dates)) in enumerate(zip(TASKS, PICTURES, strict=True)):
+        change_fraction = 0.0 if task == "semantic_segmentation" else 0.25
+        scene = make_scene(seed + 2 * 10**6 + row, 112, 112, gsd_m=20.0, dates=dates, change_fraction=change_fraction)
+        series = scene.observe([Acquisition(sensor_bands(sensor), date, 20.0, sensor) for date in dates])
+        classes = CHANGE_CLASSES if task == "binary_change_detection" else CLASSES
+        outputs = default_outputs(task, len(dates))
+        labels = scene.labels(task, outputs)
+        maps = predict_scene(model, processor, series, task, classes, outputs, progress=False)
+        colours = [legends[name] for name in classes]
+        pictures = [(f"image {date}", quick_look(series, index)) for index, date in enumerate(dates)]
+        for index, output in enumerate(outputs):
+            what = {"semantic_segmentation": "all dates", "binary_change_detection": "change"}.get(task)
+            what = what or dates[output[0]]
+            pictures.append((f"truth, {what}", colour_map(labels[index], colours)))
             pictures.append((f"prediction, {what}", colour_map(maps[index], colours)))
         seen = "seen in training" if sensor in SEEN_SENSORS else "never seen in training"
         rows.append((f"{task.replace('_', ' ')} - {sensor} ({seen})", pictures))

@@ -102,7 +102,8 @@ def colour_map(labels: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
 def quick_look(series: ImageSeries, index: int) -> Image.Image:
     """One date as a person would look at it: red, green and blue where the sensor has them, else one band in grey.
 
-    Values are stretched between their 2nd and 98th percentile over all shown bands, which keeps the hue.
+    Values are stretched over all shown bands together, which keeps the hue: from the 2nd percentile to the 98th, or to
+    three times the median above it where snow or clouds would leave the land in the dark.
     """
     bands, pixels, valid = series.acquisitions[index].bands, series.pixels[index], series.valid[index]
     centers = np.array([np.inf if b.center_nm is None or b.kind != "reflective" else b.center_nm for b in bands])
@@ -112,7 +113,8 @@ def quick_look(series: ImageSeries, index: int) -> Image.Image:
     image = np.nan_to_num(pixels[shown])
     if not valid.any():
         return Image.new("RGB", valid.shape[::-1], NODATA_COLOUR)
-    low, high = np.percentile(image[:, valid], (2, 98))
+    low, middle, high = np.percentile(image[:, valid], (2, 50, 98))
+    high = min(high, low + 3 * (middle - low)) if middle > low else high
     image = np.clip((image - low) / max(high - low, 1e-6), 0, 1) * valid
     return Image.fromarray((255 * image).astype(np.uint8).transpose(1, 2, 0))
 
