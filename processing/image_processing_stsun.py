@@ -41,8 +41,9 @@ KIND_STATISTICS = {
     "other": {"mean": 0.0, "std": 1.0},
 }
 ROLE_CONTEXT, ROLE_DESCRIBED, ROLE_BEFORE, ROLE_AFTER = range(4)
-# Twenty standard deviations: snow, summits and sun glint lie far within, numbers in another unit far beyond.
-MAX_PLAUSIBLE_DEVIATION = 20.0
+# A median this many times as large as usual values (mean + 3 std) is one in another unit: snow, summits and sun glint lie
+# far within, reflectance stored x 10000 or as bytes far beyond.
+IMPLAUSIBLE_FACTOR = 10.0
 
 Outputs = Sequence[Sequence[int]]
 ImageSeriesInput = ImageSeries | np.ndarray | torch.Tensor | Sequence[Any]
@@ -370,10 +371,11 @@ class STSUNImageProcessor(BaseImageProcessor):
             )
             array = (pixels - mean) / np.maximum(std, 1e-6)
             if check_range and valid.any():
-                medians = np.median(array[:, valid], axis=1)
-                worst = int(np.abs(medians).argmax())
-                if abs(medians[worst]) > MAX_PLAUSIBLE_DEVIATION:
-                    band, value = acquisition.bands[worst], np.median(pixels[worst][valid])
+                medians = np.median(pixels[:, valid], axis=1)
+                excess = np.abs(medians) / np.maximum(np.abs(mean) + 3 * std, 1e-6)[:, 0, 0]
+                worst = int(excess.argmax())
+                if excess[worst] > IMPLAUSIBLE_FACTOR:
+                    band, value = acquisition.bands[worst], medians[worst]
                     raise ValueError(
                         f"Band {band.name!r} ({band.kind}) has a median of {value:g}, where about "
                         f"{entries[worst]['mean']:g} +- {entries[worst]['std']:g} is expected: it is in another unit. "

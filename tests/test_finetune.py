@@ -29,6 +29,7 @@ def make_folder(root, name, task, bands, num_dates):
     """A folder data set of three synthetic scenes, one a split."""
     data = SyntheticDataset(3, sensors=[bands], tasks=[task], sizes=(40, 48), num_dates=(num_dates, num_dates), seed=1)
     samples = []
+    (root / "images").mkdir(parents=True)
     for index, sample in enumerate(data):
         images = write_series(sample.series, root / "images" / str(index))
         (root / "labels").mkdir(parents=True, exist_ok=True)
