@@ -41,7 +41,12 @@ def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
         "--dates", nargs="+", metavar="DATE", help="one a raster, ISO 8601, where the files do not tell"
     )
     parser.add_argument("--gsd", type=float, metavar="METRES", help="ground sampling distance in metres a pixel")
-    parser.add_argument("--scale", type=float, help="factor to physical units, such as 0.0001 for reflectance x 10000")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs="+",
+        help="factor to physical units, such as 0.0001 for reflectance x 10000; one for all bands, or one a band",
+    )
 
 
 def _open(arguments: argparse.Namespace) -> "RasterSeries":  # noqa: F821
@@ -53,7 +58,7 @@ def _open(arguments: argparse.Namespace) -> "RasterSeries":  # noqa: F821
         sensor=arguments.sensor,
         dates=arguments.dates,
         gsd_m=arguments.gsd,
-        scale=arguments.scale,
+        scale=arguments.scale[0] if arguments.scale and len(arguments.scale) == 1 else arguments.scale,
     )
 
 

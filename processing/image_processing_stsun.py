@@ -41,8 +41,8 @@ KIND_STATISTICS = {
     "other": {"mean": 0.0, "std": 1.0},
 }
 ROLE_CONTEXT, ROLE_DESCRIBED, ROLE_BEFORE, ROLE_AFTER = range(4)
-# A median this many times as large as usual values (mean + 3 std) is one in another unit: snow, summits and sun glint lie
-# far within, reflectance stored x 10000 or as bytes far beyond.
+# A median this many times as large as usual values (mean + 3 std) is one in another unit: snow, summits and sun glint
+# lie far within, reflectance stored x 10000 or as bytes far beyond.
 IMPLAUSIBLE_FACTOR = 10.0
 
 Outputs = Sequence[Sequence[int]]
