@@ -14,7 +14,7 @@ def test_cross_entropy_is_that_of_scikit_learn():
     labels = torch.randint(4, (1, 2, 5, 6), generator=generator)
     labels[0, 0, :2] = 255
     seen = labels[0] != 255
-    probabilities = logits[0].softmax(1).movedim(1, -1)[seen]
+    probabilities = logits[0].double().softmax(1).movedim(1, -1)[seen]
     expected = log_loss(labels[0][seen], probabilities, labels=[0, 1, 2, 3])
     assert dense_prediction_loss(logits, labels, dice_weight=0).item() == pytest.approx(expected, rel=1e-5)
 

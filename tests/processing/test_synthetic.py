@@ -487,7 +487,7 @@ def test_random_bands_are_subsets_or_new_sensors():
     assert min(len(new), len(subsets)) > 20
     assert {len(bands) for bands in subsets} == {1, 2, 3, 4, 5}
     assert all(2 <= len(bands) <= 12 for bands in new)
-    assert all(420 <= band.center_nm <= 2300 and 10 <= band.fwhm_nm <= 150 for bands in new for band in bands)
+    assert all(420 <= band.center_nm <= 2300 and 8 <= band.fwhm_nm <= 350 for bands in new for band in bands)
     plain = SyntheticDataset(10, sensors=[OPTICAL], sizes=(2, 2))
     assert all(sample.series.acquisitions[0].bands == OPTICAL for sample in plain)
 
