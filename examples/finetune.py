@@ -11,10 +11,12 @@ checkpoint (model and processor), metrics.json and, for `--resume`, the state of
 
 import json
 import math
+import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
@@ -34,6 +36,9 @@ from stsun_processing import (
     band_statistics,
     predict_scene,
 )
+from stsun_processing.image_processing_stsun import BY_KIND
+from stsun_processing.metadata import IGNORE_INDEX
+from stsun_processing.metrics import json_ready
 from stsun_processing.sampling import MixtureBatchSampler, MixtureDataset
 
 # Windows that one sample can be cut into; the draws pick among them.
@@ -59,7 +64,9 @@ class FinetuneArguments:
     weight_decay: float = field(default=0.05, metadata={"help": "Weight decay of matrices and convolutions."})
     warmup_steps: int = field(default=100, metadata={"help": "Steps until the highest learning rate."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
-    mixed_precision: str = field(default="no", metadata={"help": "no, bf16 or fp16."})
+    mixed_precision: str | None = field(
+        default=None, metadata={"help": "no, bf16 or fp16 (default: as accelerate is configured)."}
+    )
     crop_size: int = field(default=64, metadata={"help": "Side of the training windows in pixels."})
     max_dates: int | None = field(default=None, metadata={"help": "Most dates a training sample keeps."})
     date_sampling: float = field(default=0.5, metadata={"help": "Probability of training on a subset of the dates."})
@@ -87,6 +94,10 @@ def parse_arguments() -> FinetuneArguments:
     namespace = vars(parser.parse_args())
     namespace.pop("config")
     arguments = FinetuneArguments(**namespace)
+    for name, default in asdict(FinetuneArguments()).items():
+        value = getattr(arguments, name)
+        if isinstance(default, (bool, int, list)) and type(value) is not type(default):
+            sys.exit(f"{name} must be of type {type(default).__name__}, got {value!r}.")
     if not arguments.data:
         sys.exit("No data: name at least one source with --data (a folder with a dataset.json, or `synthetic`).")
     return arguments
@@ -141,13 +152,15 @@ def evaluate(
         matrices = {task: ConfusionMatrix(len(source.class_names(task))) for task in source.tasks}
         for index in range(accelerator.process_index, len(source), accelerator.num_processes):
             sample = source[index]
-            statistics = sample.source if sample.source in processor.band_statistics else None
+            statistics = sample.source if sample.source in processor.band_statistics else BY_KIND
             maps = predict_scene(
                 *(model, processor, sample.series, sample.task, sample.classes, sample.outputs),
                 statistics=statistics,
                 progress=False,
             )
-            matrices[sample.task].update(torch.from_numpy(maps), torch.from_numpy(sample.labels))
+            # What was labelled where no date holds data cannot be predicted, and does not count.
+            labels = np.where(maps == IGNORE_INDEX, IGNORE_INDEX, sample.labels)
+            matrices[sample.task].update(torch.from_numpy(maps), torch.from_numpy(labels))
         for task, matrix in matrices.items():
             counts = accelerator.reduce(matrix.matrix.to(accelerator.device), reduction="sum")
             total = ConfusionMatrix(len(counts))
@@ -165,6 +178,9 @@ def main() -> None:
     """Trains, evaluates, saves."""
     arguments = parse_arguments()
     output_dir = Path(arguments.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    if not os.access(output_dir, os.W_OK | os.X_OK):
+        sys.exit(f"--output_dir {output_dir} is not writable.")
     accelerator = Accelerator(
         mixed_precision=arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
@@ -173,6 +189,9 @@ def main() -> None:
     set_seed(arguments.seed)
     accelerator.print(f"Checking {len(arguments.data)} sources ...")
     train = [open_source(name, "train", arguments) for name in arguments.data]
+    names = [source.name for source in train]
+    if len(set(names)) != len(names):
+        sys.exit(f"The sources are named {', '.join(names)}; give each a name of its own in its dataset.json.")
     splits = {split: [open_source(name, split, arguments) for name in arguments.data] for split in ("val", "test")}
     statistics = {s.name: band_statistics(s) for s in train if isinstance(s, FolderDataset)}
     model, processor = build_model(arguments, train, statistics)
@@ -184,7 +203,7 @@ def main() -> None:
         min_bands=arguments.min_bands,
         metadata=arguments.metadata_dropout,
     )
-    mixture = MixtureDataset(train, [augmentation if isinstance(s, FolderDataset) else None for s in train])
+    mixture = MixtureDataset(train, [augmentation] * len(train))
 
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -200,13 +219,17 @@ def main() -> None:
     model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
 
     step = 0
+    # step.json is written last: a state without it was cut short.
+    states = [path.parent for path in output_dir.glob("checkpoints/checkpoint_*/step.json")]
+    states.sort(key=lambda path: int(path.name.split("_")[1]))
     if arguments.resume:
-        states = sorted(output_dir.glob("checkpoints/checkpoint_*"), key=lambda path: int(path.name.split("_")[1]))
         if not states:
             sys.exit(f"--resume: {output_dir} holds no saved state (checkpoints/checkpoint_N). Leave --resume out.")
         accelerator.load_state(str(states[-1]))
         step = json.loads((states[-1] / "step.json").read_text())["step"]
         accelerator.project_configuration.iteration = int(states[-1].name.split("_")[1]) + 1
+    elif states:
+        sys.exit(f"{output_dir} holds the states of an earlier run. Give --resume True, or another --output_dir.")
 
     accumulation = arguments.gradient_accumulation_steps
     sampler = MixtureBatchSampler(
@@ -231,6 +254,8 @@ def main() -> None:
     for batch in loader:
         with accelerator.accumulate(model):
             loss = model(**batch.to(accelerator.device)).loss
+            if not math.isfinite(loss.item()):
+                sys.exit(f"The loss is {loss.item()} in step {step + 1}. Lower --learning_rate, or look at the data.")
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
@@ -242,13 +267,11 @@ def main() -> None:
         step += 1
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}")
-        if not math.isfinite(loss.item()):
-            sys.exit(
-                f"The loss is {loss.item()} at step {step}. Lower --learning_rate, or look at the values of the data."
-            )
         if step % arguments.save_every == 0 and step < arguments.steps:
             folder = Path(accelerator.save_state())
-            (folder / "step.json").write_text(json.dumps({"step": step}))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                (folder / "step.json").write_text(json.dumps({"step": step}))
         if step % arguments.eval_every == 0 and step < arguments.steps:
             scores = evaluate(accelerator.unwrap_model(model), processor, splits["val"], accelerator)
             accelerator.print(f"step {step}: {summary(scores)}")
@@ -256,11 +279,13 @@ def main() -> None:
     bar.close()
 
     unwrapped = accelerator.unwrap_model(model)
-    metrics = {split: evaluate(unwrapped, processor, sources, accelerator) for split, sources in splits.items()}
     if accelerator.is_main_process:
         unwrapped.save_pretrained(output_dir)
         processor.save_pretrained(output_dir)
-        (output_dir / "metrics.json").write_text(json.dumps({"arguments": asdict(arguments), **metrics}, indent=2))
+    metrics = {split: evaluate(unwrapped, processor, sources, accelerator) for split, sources in splits.items()}
+    if accelerator.is_main_process:
+        document = json_ready({"arguments": asdict(arguments), **metrics})
+        (output_dir / "metrics.json").write_text(json.dumps(document, indent=2, allow_nan=False))
     for split, scores in metrics.items():
         accelerator.print(f"{split}: {summary(scores)}")
     accelerator.print(f"Checkpoint and metrics.json are in {output_dir}.")

@@ -83,11 +83,15 @@ class STSUNDensePredictionOutput(ModelOutput):
     loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
         Cross-entropy plus Dice loss.
     logits (`torch.FloatTensor` of shape `(batch_size, num_outputs, num_classes, height, width)`):
-        Scores of each class, in the order of `category_ids`. One class alone is a sigmoid, several are a softmax.
+        Scores of each class, in the order of `category_ids`. One class alone is a sigmoid, several are a softmax. Those
+        of classes that `category_mask` leaves out are the lowest finite number.
+    output_mask (`torch.BoolTensor` of shape `(batch_size, num_outputs)`, *optional*):
+        The `output_mask` of the call: False = padding.
     """
 
     loss: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
+    output_mask: torch.BoolTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
@@ -185,11 +189,11 @@ class STSUNAttention(nn.Module):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`hidden_states` (L, n, width), `attention_mask` as of [`additive_mask`], cos and sin (n, head_dim)."""
+        """`hidden_states` (L, n, width), `mask` (L, n) True = real key, or None, cos and sin (n, head_dim)."""
         shape = (*hidden_states.shape[:-1], -1, self.head_dim)
         query = self.q_proj(hidden_states).view(shape).transpose(1, 2)
         key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
@@ -204,7 +208,8 @@ class STSUNAttention(nn.Module):
             query,
             key,
             value,
-            attention_mask,
+            # In the dtype of the scores: autocast may have changed it, and the lowest number of another overflows.
+            additive_mask(mask, query.dtype),
             dropout=self.config.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
@@ -237,8 +242,8 @@ class STSUNHyperLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.mlp = STSUNMLP(config, width, 2 * width)
 
-    def forward(self, tokens: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        tokens = tokens + self.attention(self.norm1(tokens), attention_mask)[0]
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        tokens = tokens + self.attention(self.norm1(tokens), mask)[0]
         return tokens + self.mlp(self.norm2(tokens))
 
 
@@ -250,9 +255,8 @@ class STSUNHyperEncoder(nn.Module):
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """`tokens` (L, n, width), `mask` (L, n) True = real -> (L, n, width) of unit scale."""
-        attention_mask = additive_mask(mask, tokens.dtype)
         for layer in self.layers:
-            tokens = layer(tokens, attention_mask)
+            tokens = layer(tokens, mask)
         return self.norm(tokens)
 
 
@@ -439,7 +443,7 @@ class STSUNWindowAttention(STSUNAttention):
             token_mask = rearrange(token_mask, "l (r i) (c j) -> (l r c) (i j)", **sizes)
         windows, attn_weights = super().forward(
             windows,
-            additive_mask(token_mask, windows.dtype),
+            token_mask,
             self.position_embeddings(window, windows),
             **kwargs,
         )
@@ -710,8 +714,6 @@ class STSUNPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["STSUNLayer", "STSUNInputModule", "STSUNTemporalModule", "STSUNOutputModule"]
     _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": STSUNLayer, "attentions": STSUNWindowAttention}
 
@@ -746,7 +748,7 @@ class STSUNModel(STSUNPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.input_module
+        return self.stem.projection
 
     def resolve_cell_sizes(
         self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None, cell_sizes: torch.Tensor | int | None
@@ -958,7 +960,7 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
         Raises:
             ValueError: a name is known already, or given twice.
         """
-        known = list(self.config.id2label.values())
+        known = [self.config.id2label[index] for index in range(self.config.num_labels)]
         for index, name in enumerate(names):
             if name in known or name in names[:index]:
                 raise ValueError(f"Class {name!r} is known already; known classes are {', '.join(known)}.")
@@ -1058,6 +1060,7 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             task_ids=task_ids,
             output_timestamps=output_timestamps,
             output_date_roles=output_date_roles,
+            return_dict=True,
             **kwargs,
         )
         batch_size, (height, width) = pixel_values.shape[0], pixel_values.shape[-2:]
@@ -1081,9 +1084,13 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
         if labels is not None:
             if output_mask is not None:
                 labels = torch.where(output_mask[:, :, None, None], labels, 255)
-            loss = self.dense_loss(logits, labels, category_ids, category_mask)
+            loss = self.dense_loss(logits, labels, category_ids, category_mask, category_embeds)
         return STSUNDensePredictionOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+            loss=loss,
+            logits=logits,
+            output_mask=output_mask,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
         )
 
     def dense_loss(
@@ -1092,10 +1099,12 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
         labels: torch.Tensor,
         category_ids: torch.Tensor | None,
         category_mask: torch.Tensor | None,
+        category_embeds: torch.Tensor | None,
     ) -> torch.Tensor:
         """The loss with the config's weights; see [`~loss_stsun.dense_prediction_loss`]."""
         class_weights = None
-        if self.config.class_weights is not None:
+        # Classes given as embeddings have no place in the vocabulary, hence no weight of their own.
+        if self.config.class_weights is not None and category_embeds is None:
             table = torch.tensor(self.config.class_weights, dtype=torch.float32, device=logits.device)
             class_weights = table.expand(logits.shape[0], -1) if category_ids is None else table[category_ids]
         return dense_prediction_loss(logits, labels, category_mask, class_weights, self.config.dice_loss_weight)
@@ -1113,18 +1122,88 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
     def forward(
         self,
         pixel_values: torch.Tensor,
+        wavelengths: torch.Tensor | None = None,
+        bandwidths: torch.Tensor | None = None,
+        band_types: torch.Tensor | None = None,
+        timestamps: torch.Tensor | None = None,
+        gsd: torch.Tensor | None = None,
+        band_mask: torch.Tensor | None = None,
+        date_mask: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
+        cell_sizes: torch.Tensor | int | None = None,
+        task_ids: torch.Tensor | None = None,
+        category_ids: torch.Tensor | None = None,
+        category_mask: torch.Tensor | None = None,
+        category_embeds: torch.Tensor | None = None,
+        output_timestamps: torch.Tensor | None = None,
+        output_date_roles: torch.Tensor | None = None,
+        output_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SemanticSegmenterOutput:
         r"""
         pixel_values (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands, height, width)`):
             Normalised pixels.
+        wavelengths (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            Centre wavelengths in nanometres; NaN, and `None`, = unknown or none.
+        bandwidths (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            Full widths at half maximum in nanometres; NaN, and `None`, = unknown or none.
+        band_types (`torch.LongTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            Positions in `config.band_types`; `None` = the first of them for every band.
+        timestamps (`torch.FloatTensor` of shape `(batch_size, num_dates)`, *optional*):
+            Days since 2000-01-01; NaN, and `None`, = unknown.
+        gsd (`torch.FloatTensor` of shape `(batch_size,)`, *optional*):
+            Ground sampling distance in metres a pixel; NaN, and `None`, = unknown.
+        band_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, num_bands)`, *optional*):
+            True = real band, False = padding.
+        date_mask (`torch.BoolTensor` of shape `(batch_size, num_dates)`, *optional*):
+            True = real date, False = padding.
+        pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
+            True = pixel with data, False = nodata or padding (which lies right of and below the real pixels).
+        cell_sizes (`torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
+            Side of a cell in pixels for each sample; `None` = so that the longer side of the real pixels takes at most
+            `config.unified_size` cells.
+        task_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
+            Positions in `config.tasks`; `None` = the first of them for every sample.
+        category_ids (`torch.LongTensor` of shape `(batch_size, num_classes)`, *optional*):
+            Positions in `config.id2label` of the classes asked for, in any order; `None` = all, in order.
+        category_mask (`torch.BoolTensor` of shape `(batch_size, num_classes)`, *optional*):
+            True = real class, False = padding, which comes last. Logits of padding are the lowest finite number.
+        category_embeds (`torch.FloatTensor` of shape `(batch_size, num_classes, category_embeds_dim)`, *optional*):
+            Embeddings of classes, for instance of their names by a text encoder, in place of `category_ids`.
+        output_timestamps (`torch.FloatTensor` of shape `(batch_size, num_outputs, 2)`, *optional*):
+            Start and end, in days since 2000-01-01, of what each output describes; NaN, and `None`, = unknown.
+        output_date_roles (`torch.LongTensor` of shape `(batch_size, num_outputs, num_dates)`, *optional*):
+            What each date is to each output: 0 = context, 1 = described by it, 2 = before the change it describes, 3 =
+            after it. `None` = every output describes every date.
+        output_mask (`torch.BoolTensor` of shape `(batch_size, num_outputs)`, *optional*):
+            True = real output, False = padding, which takes no part in the loss.
         labels (`torch.LongTensor` of shape `(batch_size, height, width)`, *optional*):
-            Positions in `category_ids`, or in `config.id2label` where they are not given; 255 = not labelled.
+            Positions in the sample's `category_ids`; 255 = not labelled. For a sample that asks for a single class, 1 =
+            present and 0 = absent.
         """
-        if labels is not None and labels.ndim == 3:
-            labels = labels.unsqueeze(1)
-        outputs = super().forward(pixel_values, labels=labels, **kwargs)
+        outputs = super().forward(
+            pixel_values,
+            wavelengths=wavelengths,
+            bandwidths=bandwidths,
+            band_types=band_types,
+            timestamps=timestamps,
+            gsd=gsd,
+            band_mask=band_mask,
+            date_mask=date_mask,
+            pixel_mask=pixel_mask,
+            cell_sizes=cell_sizes,
+            task_ids=task_ids,
+            category_ids=category_ids,
+            category_mask=category_mask,
+            category_embeds=category_embeds,
+            output_timestamps=output_timestamps,
+            output_date_roles=output_date_roles,
+            output_mask=output_mask,
+            labels=None if labels is None else labels.unsqueeze(1),
+            return_dict=True,
+            **kwargs,
+        )
         if outputs.logits.shape[1] != 1:
             raise ValueError(
                 f"STSUNForSemanticSegmentation gives one map a sample, but {outputs.logits.shape[1]} outputs were "

@@ -110,15 +110,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    import os
-
-    import torch
-
     from .demo import NUM_STEPS, report, run_demo
 
-    # One core makes scenes: threads that fight over it spin, and slow training several times.
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
-    metrics = run_demo(arguments.output, arguments.steps or NUM_STEPS, arguments.seed)
+    steps = NUM_STEPS if arguments.steps is None else arguments.steps
+    if steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {steps}.")
+    metrics = run_demo(arguments.output, steps, arguments.seed)
     print(report(metrics))
     print(f"Everything is in {arguments.output}: checkpoint/, prediction.tif, picture.png, metrics.json.")
 
@@ -134,13 +131,19 @@ def _predict(arguments: argparse.Namespace) -> None:
     from .raster_output import check_writable
 
     check_writable(arguments.output)
+    if any(Path(raster).resolve() == Path(arguments.output).resolve() for raster in arguments.rasters):
+        raise ValueError(f"The output {arguments.output} is one of the inputs and would replace it. Name another file.")
     import torch
 
     from .inference import load_checkpoint, predict_raster
 
     with _open(arguments) as source:
-        model, processor = load_checkpoint(arguments.checkpoint)
         device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"Device {device!r} cannot be used: {error} Name another with --device.") from error
+        model, processor = load_checkpoint(arguments.checkpoint)
         predict_raster(
             model.to(device),
             processor,

@@ -18,14 +18,15 @@ from collections.abc import Sequence
 from transformers.image_processing_utils import BatchFeature
 
 from .datasets import Sample
-from .image_processing_stsun import STSUNImageProcessor
+from .image_processing_stsun import BY_KIND, STSUNImageProcessor
 
 
 class STSUNCollator:
     """Batches [`Sample`]s with a processor: a `collate_fn` for a `DataLoader`, a `data_collator` for the `Trainer`.
 
     Args:
-        processor: makes the tensors. Samples whose source it holds band statistics for are normalised with those.
+        processor: makes the tensors. Samples whose source it holds band statistics for are normalised with those,
+            others by kind of band.
         check_range: whether values in an implausible unit are refused.
     """
 
@@ -43,7 +44,7 @@ class STSUNCollator:
         for sample in samples:
             if sample.labels is None:
                 raise ValueError(f"Sample {sample.name!r} of {sample.source!r} has no labels; training needs them.")
-            statistics = sample.source if sample.source in self.processor.band_statistics else None
+            known = sample.source in self.processor.band_statistics
             try:
                 encoded.append(
                     self.processor.encode(
@@ -52,9 +53,9 @@ class STSUNCollator:
                         sample.classes,
                         sample.outputs,
                         sample.labels,
-                        statistics,
+                        sample.source if known else BY_KIND,
                         # Statistics measured on this very source are in its unit.
-                        check_range=self.check_range and statistics is None,
+                        check_range=self.check_range and not known,
                         allow_empty=True,
                     )
                 )

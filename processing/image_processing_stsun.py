@@ -40,6 +40,8 @@ KIND_STATISTICS = {
     "index": {"mean": 0.0, "std": 0.5},
     "other": {"mean": 0.0, "std": 1.0},
 }
+# In place of the name of a data set: normalise by kind of band, whatever statistics are known.
+BY_KIND = "by_kind"
 ROLE_CONTEXT, ROLE_DESCRIBED, ROLE_BEFORE, ROLE_AFTER = range(4)
 # A median this many times as large as usual values (mean + 3 std) is one in another unit: snow, summits and sun glint
 # lie far within, reflectance stored x 10000 or as bytes far beyond.
@@ -54,6 +56,8 @@ class STSUNBatchFeature(BatchFeature):
 
     def to(self, *args: Any, **kwargs: Any) -> "STSUNBatchFeature":
         """Moves everything to a device, and casts `pixel_values` to a dtype, as `torch.Tensor.to` does."""
+        if not isinstance(self.data["pixel_values"], torch.Tensor):
+            raise ValueError("Only tensors move: make the batch with return_tensors='pt'.")
         metadata = {key: value for key, value in self.data.items() if key != "pixel_values"}
         pixels = self.data["pixel_values"].to(*args, **kwargs)
         non_blocking = kwargs.get("non_blocking", False)
@@ -106,6 +110,9 @@ class STSUNImageProcessor(BaseImageProcessor):
     unified_size = 256
     kind_statistics = KIND_STATISTICS
     band_statistics = {}
+    # Of the base class; nothing is rescaled or resized here.
+    rescale_factor = None
+    default_to_square = None
 
     def __init__(self, **kwargs: Unpack[STSUNImageProcessorKwargs]) -> None:
         super().__init__(**kwargs)
@@ -179,8 +186,9 @@ class STSUNImageProcessor(BaseImageProcessor):
             timestamps: for arrays: the dates (ISO 8601 text, `datetime`, `numpy.datetime64`; `None` = unknown), oldest
                 first.
             gsd_m: for arrays: ground sampling distance in metres a pixel.
-            statistics: key of `band_statistics` to normalise with, or one a series. `None` = the only data set whose
-                bands have the series' names and wavelengths, if there is one, else by kind of band.
+            statistics: key of `band_statistics` to normalise with, or `by_kind` for the statistics of the kind of each
+                band; or one a series. `None` = the only data set whose bands have the series' names and wavelengths, if
+                there is one, else by kind of band.
             cell_size: side of a cell of the unified grid in pixels; `None` = so that the longer side of the series
                 takes at most `unified_size` cells.
             check_range: whether values that cannot be in the units that the statistics expect are refused.
@@ -195,6 +203,10 @@ class STSUNImageProcessor(BaseImageProcessor):
                 size, values in another unit, or no valid pixel in a series. ([`MetadataError`] is a ValueError.)
         """
         validate_typed_dict(self.valid_kwargs, kwargs)
+        if unused := sorted(set(kwargs) - set(self.to_settings())):
+            raise ValueError(
+                f"{', '.join(unused)} mean nothing to this processor; its settings are {', '.join(self.to_settings())}."
+            )
         if kwargs:
             return type(self)(**{**self.to_settings(), **kwargs}).preprocess(
                 images,
@@ -222,6 +234,8 @@ class STSUNImageProcessor(BaseImageProcessor):
         if labels is not None and not isinstance(images, (list, tuple)):
             labels = [labels]
         labels = [None] * count if labels is None else self.one_each("labels", labels, count)
+        if any(label is None for label in labels) and any(label is not None for label in labels):
+            raise ValueError("labels hold None for some series: give labels for all of them or for none.")
         samples = [
             self.encode(series, *request, cell_size=cell_size, check_range=check_range)
             for series, *request in zip(
@@ -274,7 +288,7 @@ class STSUNImageProcessor(BaseImageProcessor):
                 f"An array must be (dates, bands, height, width), or a list of (bands, height, width) a date; got "
                 f"shapes {[array.shape for array in arrays]} a date. Several series go in as ImageSeries."
             )
-        if bands is None:
+        if bands is None or len(bands) == 0:
             raise ValueError(
                 "Arrays need bands=[Band(...), ...], one record a channel (see stsun_processing.sensor_bands): without "
                 "them nothing says what the channels are."
@@ -343,10 +357,12 @@ class STSUNImageProcessor(BaseImageProcessor):
                     "statistics=."
                 )
             return fitting[0] if fitting else None
+        if statistics == BY_KIND:
+            return None
         if statistics not in self.band_statistics:
             raise ValueError(
                 f"Unknown statistics {statistics!r}; this processor holds those of "
-                f"{', '.join(self.band_statistics) or 'no data set'}. None normalises by kind of band."
+                f"{', '.join(self.band_statistics) or 'no data set'}. {BY_KIND!r} normalises by kind of band."
             )
         missing = sorted(band.name for band in bands if band.name not in self.band_statistics[statistics])
         if missing:
@@ -369,7 +385,8 @@ class STSUNImageProcessor(BaseImageProcessor):
                 np.array([entry[name] for entry in entries], dtype=np.float32)[:, None, None]
                 for name in ("mean", "std")
             )
-            array = (pixels - mean) / np.maximum(std, 1e-6)
+            # A band that is the same everywhere has no spread to divide by.
+            array = (pixels - mean) / np.where(std > 0, std, 1)
             if check_range and valid.any():
                 medians = np.median(pixels[:, valid], axis=1)
                 excess = np.abs(medians) / np.maximum(np.abs(mean) + 3 * std, 1e-6)[:, 0, 0]
@@ -499,9 +516,17 @@ class STSUNImageProcessor(BaseImageProcessor):
         return torch.nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
 
     def _fitted(self, outputs: Any, target_sizes: Any) -> list[torch.Tensor]:
+        """The logits (maps, classes, height, width) of each sample, without padding."""
         logits = outputs.logits
         if logits.ndim == 4:
             logits = logits.unsqueeze(1)
+        output_mask = getattr(outputs, "output_mask", None)
+        # Padding of the batch: outputs that the mask leaves out, classes whose logits are the lowest finite number.
+        real = logits.amax((1, 3, 4)) > torch.finfo(logits.dtype).min
+        logits = [
+            (sample if output_mask is None else sample[output_mask[index]])[:, real[index]]
+            for index, sample in enumerate(logits)
+        ]
         if target_sizes is None:
             target_sizes = [None] * len(logits)
         if len(target_sizes) != len(logits):
@@ -531,10 +556,9 @@ class STSUNImageProcessor(BaseImageProcessor):
             ValueError: the number of sizes is not that of the samples, or a sample has several outputs.
         """
         fitted = self._fitted(outputs, target_sizes)
-        if fitted and fitted[0].shape[0] != 1:
+        if any(len(logits) != 1 for logits in fitted):
             raise ValueError(
-                f"These outputs hold {fitted[0].shape[0]} maps a sample; use post_process_dense_prediction for all of "
-                "them."
+                f"These outputs hold {max(map(len, fitted))} maps a sample; use post_process_dense_prediction for all."
             )
         maps = [self._class_maps(logits)[0] for logits in fitted]
         if not return_segmentation_scores:

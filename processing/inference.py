@@ -21,14 +21,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from modeling_stsun import STSUNForDensePrediction
 
-from .image_processing_stsun import Outputs, STSUNImageProcessor
+from .image_processing_stsun import BY_KIND, Outputs, STSUNImageProcessor
 from .metadata import IGNORE_INDEX, ImageSeries
 from .raster import RasterSeries
 from .raster_output import MapWriter, check_writable
+
+# A date that holds no data in so many tiles is not looked at for its unit.
+MAX_CHECKED_TILES = 64
 
 
 def load_checkpoint(name: str | Path) -> tuple[STSUNForDensePrediction, STSUNImageProcessor]:
@@ -57,7 +61,12 @@ def load_checkpoint(name: str | Path) -> tuple[STSUNForDensePrediction, STSUNIma
                     f"{', '.join(sorted(found)) or 'nothing'}). Save it with model.save_pretrained(...) and "
                     "processor.save_pretrained(...)."
                 )
-    model, info = STSUNForDensePrediction.from_pretrained(name, output_loading_info=True)
+    try:
+        model, info = STSUNForDensePrediction.from_pretrained(name, output_loading_info=True)
+    except SafetensorError as error:
+        raise ValueError(
+            f"The weights of {name} cannot be read ({error}): the file is damaged. Copy it anew."
+        ) from error
     faults = {key: sorted(map(str, value)) for key, value in info.items() if value and key != "error_msgs"}
     if faults:
         raise ValueError(f"The weights of {name} do not fit their configuration: {faults}.")
@@ -164,9 +173,12 @@ class ScenePredictor:
             self.read, series, (height, width) = source.crop, source, source.size
         else:
             self.read, series, height, width = source.read, source.series, source.height, source.width
-        self.outputs = processor.resolve_outputs(task, outputs, len(series.acquisitions))
+        self.num_dates = len(series.acquisitions)
+        self.outputs = processor.resolve_outputs(task, outputs, self.num_dates)
         self.classes = processor.resolve_classes(task, classes)
-        self.statistics = processor.resolve_statistics(series, statistics)
+        if len(self.classes) > IGNORE_INDEX:
+            raise ValueError(f"{len(self.classes)} classes were asked for; a map tells at most {IGNORE_INDEX} apart.")
+        self.statistics = processor.resolve_statistics(series, statistics) or BY_KIND
         self.overlap, self.batch_size, self.cell_size, self.progress = overlap, batch_size, cell_size, progress
         self.scene_width, self.height, self.width = width, min(tile_size, height), min(tile_size, width)
         self.rows = tile_starts(height, self.height, overlap)
@@ -174,13 +186,15 @@ class ScenePredictor:
         self.check_values()
 
     def check_values(self) -> None:
-        """Refuses values in another unit: looks at the first tile that holds data, from the middle of the scene on."""
+        """Refuses values in another unit: looks at tiles from the middle of the scene until each date showed data."""
         middle = (len(self.rows) - 1) / 2, (len(self.columns) - 1) / 2
         tiles = [(i, j) for i in range(len(self.rows)) for j in range(len(self.columns))]
-        for i, j in sorted(tiles, key=lambda tile: math.dist(tile, middle)):
+        unseen = set(range(self.num_dates))
+        for i, j in sorted(tiles, key=lambda tile: math.dist(tile, middle))[:MAX_CHECKED_TILES]:
             series = self.read(self.rows[i], self.columns[j], self.height, self.width)
-            if any(valid.any() for valid in series.valid):
-                self.processor.normalize_series(series, self.statistics, check_range=True)
+            self.processor.normalize_series(series, self.statistics, check_range=True)
+            unseen -= {date for date, valid in enumerate(series.valid) if valid.any()}
+            if not unseen:
                 return
 
     @torch.inference_mode()

@@ -94,7 +94,8 @@ def parse_datetime(value: str | dt.date | dt.datetime | np.datetime64 | None) ->
     if value is None or (isinstance(value, np.datetime64) and np.isnat(value)):
         return None
     if isinstance(value, np.datetime64):
-        value = str(value.astype("datetime64[us]"))
+        # Years and months are periods, whose text is read as such below.
+        value = str(value if np.datetime_data(value)[0] in ("Y", "M") else value.astype("datetime64[us]"))
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
     if isinstance(value, dt.date):
@@ -350,7 +351,9 @@ class ImageSeries:
                 f"valid must hold one (height, width) mask an acquisition, got shapes "
                 f"{[np.shape(mask) for mask in valid]}."
             )
-        object.__setattr__(self, "valid", tuple(np.asarray(mask, dtype=bool) for mask in valid))
+        finite = (np.isfinite(array).all(0) for array in self.pixels)
+        masks = tuple(np.asarray(mask, dtype=bool) & known for mask, known in zip(valid, finite, strict=True))
+        object.__setattr__(self, "valid", masks)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -13,6 +13,9 @@
 # limitations under the License.
 """Scores of dense maps, computed from one confusion matrix that stays on the device of the maps."""
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -167,6 +170,13 @@ class ConfusionMatrix:
         total = predicted.sum()
         by_chance = (predicted * actual).sum() / total**2
         return float((hits.sum() / total - by_chance) / (1 - by_chance))
+
+
+def json_ready(scores: Any) -> Any:
+    """Scores in nested dicts with `None` in place of NaN, which JSON does not have."""
+    if isinstance(scores, dict):
+        return {key: json_ready(value) for key, value in scores.items()}
+    return None if isinstance(scores, float) and math.isnan(scores) else scores
 
 
 def change_scores(matrix: ConfusionMatrix) -> dict[str, float]:

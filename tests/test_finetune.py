@@ -129,6 +129,11 @@ def test_a_resumed_run_ends_where_the_whole_run_ended(finished, tmp_path):
         torch.testing.assert_close(resumed[name], whole[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+def test_the_states_of_an_earlier_run_are_never_mixed_with_a_new_one(finished):
+    out, config = finished
+    assert "earlier run" in run("--config", config, "--output_dir", out, check=False).stderr
+
+
 def test_a_checkpoint_learns_the_classes_of_another_source(finished, folders, tmp_path):
     out, _ = finished
     run("--model", out, "--data", folders[2], "synthetic", "--steps", 2, "--batch_size", 2, "--crop_size", 24,
@@ -136,6 +141,19 @@ def test_a_checkpoint_learns_the_classes_of_another_source(finished, folders, tm
     old, new = (STSUNForDensePrediction.from_pretrained(folder).config.id2label for folder in (out, tmp_path))
     assert list(new.values())[: len(old)] == list(old.values())
     assert "urban" in new.values()
+
+
+def test_labels_without_data_do_not_stop_an_evaluation(folders, tmp_path):
+    shutil.copytree(folders[2], tmp_path / "cd")
+    for path in (tmp_path / "cd" / "images").glob("1/*.tif"):
+        with rasterio.open(path, "r+") as file:
+            pixels = file.read()
+            pixels[:, :10, :10] = np.nan
+            file.write(pixels)
+    out = tmp_path / "out"
+    run("--data", tmp_path / "cd", "--steps", 1, "--batch_size", 1, "--crop_size", 24, "--num_workers", 0,
+        "--output_dir", out)  # fmt: skip
+    assert json.loads((out / "metrics.json").read_text())["val"]["cd"]["binary_change_detection"]["mean_iou"] >= 0
 
 
 def test_wrong_settings_end_before_work(folders, tmp_path):
@@ -147,6 +165,8 @@ def test_wrong_settings_end_before_work(folders, tmp_path):
     config = tmp_path / "settings.yaml"
     config.write_text("stepz: 3")
     assert "unknown settings stepz" in run("--config", config, check=False).stderr
+    config.write_text("data: synthetic")
+    assert "data must be of type list" in run("--config", config, check=False).stderr
     wrong = run("--data", tmp_path, "--output_dir", tmp_path, check=False)
     assert wrong.returncode != 0
     assert "dataset.json" in wrong.stderr

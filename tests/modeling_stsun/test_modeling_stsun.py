@@ -305,6 +305,18 @@ def test_add_categories_leaves_old_classes_untouched():
         model.add_categories(["water"])
 
 
+def test_added_categories_keep_the_ids_of_an_unordered_vocabulary():
+    model = STSUNForDensePrediction(small_config(id2label={1: "b", 0: "a"}, label2id={"b": 1, "a": 0}))
+    model.add_categories(["c"])
+    assert model.config.id2label == {0: "a", 1: "b", 2: "c"}
+
+
+@torch.no_grad()
+def test_tuples_are_the_outputs_in_order(model):
+    sample = make_sample(13)
+    assert_close(model(**sample, return_dict=False)[0], model(**sample).logits, rtol=0, atol=0)
+
+
 @torch.no_grad()
 def test_save_and_load_gives_the_same_result(model, tmp_path):
     from transformers import AutoModel, AutoModelForUniversalSegmentation

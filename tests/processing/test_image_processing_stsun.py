@@ -75,8 +75,35 @@ def test_batch_of_the_processor_runs_through_the_model(processor):
     assert output.loss.isfinite()
     maps = processor.post_process_dense_prediction(output, [(9, 7), (30, 4)])
     assert [tuple(m.shape) for m in maps] == [(1, 9, 7), (1, 30, 4)]
-    # Padding of the class axis is never predicted.
-    assert maps[1].max() <= 1
+
+
+def test_a_single_class_and_fewer_maps_are_the_same_in_a_mixed_batch(processor):
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config()).eval()
+    change, three = "binary_change_detection", make_series(dates=("2020", "2021", "2022"), size=(20, 4))
+    requests = [
+        (make_series(), change, ["changed"]),
+        (three, "semantic_change_detection", ["water", "urban", "forest"]),
+    ]
+    with torch.no_grad():
+        alone = [model(**processor(*request)) for request in requests]
+        together = model(**processor(*map(list, zip(*requests, strict=True))))
+        twice = model(**processor([requests[0][0]] * 2, change, [["changed"], ["unchanged", "changed"]]))
+    maps = processor.post_process_dense_prediction(together, [(9, 7), (20, 4)])
+    for index in range(2):
+        assert torch.equal(maps[index], processor.post_process_dense_prediction(alone[index])[0])
+    mask, _ = processor.post_process_change_detection(twice)
+    assert torch.equal(mask, processor.post_process_change_detection(alone[0])[0])
+    assert mask.any()
+
+
+def test_by_kind_leaves_the_statistics_of_data_sets_alone(processor):
+    series = make_series()
+    expected = processor(series)["pixel_values"]
+    entry = {"mean": 1500.0, "std": 400.0, "center_nm": 492}
+    processor.band_statistics = {"mine": {"B02": entry, "B08": entry | {"center_nm": 833}}}
+    assert not torch.equal(processor(series)["pixel_values"], expected)
+    assert torch.equal(processor(series, statistics="by_kind")["pixel_values"], expected)
 
 
 def test_metadata_stays_exact_when_the_batch_is_cast(processor):
@@ -150,6 +177,7 @@ def test_save_and_load(processor, tmp_path):
         ({"labels": np.zeros((1, 3, 3))}, "labels have shape"),
         ({"labels": np.full((1, 9, 7), 4)}, r"labels hold \[4\]"),
         ({"cell_size": 0}, "cell_size"),
+        ({"do_resize": True}, "do_resize mean nothing"),
         ({"bands": [BLUE, NIR]}, "carries its own"),
     ],
 )
@@ -170,6 +198,7 @@ def test_requests_that_cannot_be_met_are_refused(processor, kwargs, message):
         (np.full((1, 2, 4, 4), np.nan), {"bands": [BLUE, NIR]}, "no valid pixel"),
         (np.full((1, 2, 4, 4), 2500.0), {"bands": [BLUE, NIR]}, r"median of 2500.*scale=0.0001"),
         ([], {}, "No image"),
+        (np.zeros((1, 2, 4, 4)), {"bands": []}, "bands="),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(processor, images, kwargs, message):

@@ -169,5 +169,6 @@ def test_select_keeps_bands_and_channels_together():
 def test_missing_values_are_not_valid():
     pixels = np.zeros((2, 2, 2))
     pixels[1, 0, 1] = np.nan
-    series = ImageSeries((Acquisition(BANDS),), pixels=(pixels,))
-    assert series.valid[0].tolist() == [[True, False], [True, True]]
+    for valid in (None, (np.ones((2, 2), dtype=bool),)):
+        series = ImageSeries((Acquisition(BANDS),), pixels=(pixels,), valid=valid)
+        assert series.valid[0].tolist() == [[True, False], [True, True]]
