@@ -54,7 +54,7 @@ PICTURES = (
     ("sentinel-2", "2018-07-10", "2022-07-15"),
     ("landsat-5-tm", "2006-06-20", "2010-07-01"),
 )
-NUM_STEPS = 1300
+NUM_STEPS = 1150
 BATCH_SIZE = 8
 LEARNING_RATE = 3e-3
 TRAIN_SIZES = ((20, 28), (36, 44))

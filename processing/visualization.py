@@ -25,9 +25,10 @@ from .metadata import IGNORE_INDEX, ImageSeries
 
 Colour = tuple[int, int, int]
 
-# What a screen's red, green and blue show; a sensor's nearest bands within 60 nm stand for them.
-TRUE_COLOUR_NM = (660.0, 560.0, 480.0)
-TRUE_COLOUR_TOLERANCE_NM = 60.0
+# What a screen shows as red, green and blue: true colour, else near infrared, red and green, as is usual for sensors
+# without a blue band. The nearest bands stand for them if they are not farther away than the tolerance.
+COLOUR_COMPOSITES_NM = ((660.0, 560.0, 480.0), (830.0, 660.0, 560.0))
+COLOUR_TOLERANCE_NM = 60.0
 # Colours that the field expects, by whole words (or their plurals) of a class name; the first that fits is taken. From
 # water to built-up they are those of the legend of ESA WorldCover 2021.
 _CONVENTIONS: tuple[tuple[str, Colour], ...] = (
@@ -100,16 +101,19 @@ def colour_map(labels: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
 
 
 def quick_look(series: ImageSeries, index: int) -> Image.Image:
-    """One date as a person would look at it: red, green and blue where the sensor has them, else one band in grey.
+    """One date as a person would look at it: in true colour, else in infrared false colour, else one band in grey.
 
     Values are stretched over all shown bands together, which keeps the hue: from the 2nd percentile to the 98th, or to
     three times the median above it where snow or clouds would leave the land in the dark.
     """
     bands, pixels, valid = series.acquisitions[index].bands, series.pixels[index], series.valid[index]
     centers = np.array([np.inf if b.center_nm is None or b.kind != "reflective" else b.center_nm for b in bands])
-    nearest = [int(np.abs(centers - nm).argmin()) for nm in TRUE_COLOUR_NM]
-    offsets = [abs(centers[band] - nm) for band, nm in zip(nearest, TRUE_COLOUR_NM, strict=True)]
-    shown = nearest if max(offsets) <= TRUE_COLOUR_TOLERANCE_NM and len(set(nearest)) == 3 else [0, 0, 0]
+    shown = [0, 0, 0]
+    for composite in reversed(COLOUR_COMPOSITES_NM):
+        nearest = [int(np.abs(centers - nm).argmin()) for nm in composite]
+        offsets = [abs(centers[band] - nm) for band, nm in zip(nearest, composite, strict=True)]
+        if max(offsets) <= COLOUR_TOLERANCE_NM and len(set(nearest)) == 3:
+            shown = nearest
     image = np.nan_to_num(pixels[shown])
     if not valid.any():
         return Image.new("RGB", valid.shape[::-1], NODATA_COLOUR)

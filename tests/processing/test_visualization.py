@@ -144,3 +144,12 @@ def test_mosaic_holds_its_pictures_and_every_colour_of_the_legend():
 def test_pictures_need_no_raster_library():
     code = "import sys, stsun_processing.visualization; sys.exit('rasterio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_sensor_without_blue_is_shown_in_false_colour():
+    bands = tuple(Band(name, nm, 90) for name, nm in (("G", 545), ("R", 645), ("NIR", 835)))
+    pixels = np.zeros((3, 8, 8))
+    pixels[2, :4] = 0.5  # vegetation: bright in the near infrared
+    pixels[:, 4:] = 0.1
+    image = np.asarray(quick_look(ImageSeries((Acquisition(bands),), pixels=(pixels,)), 0))
+    assert (image[:4, :, 0] > image[:4, :, 1:].max(-1)).all()
