@@ -1,9 +1,16 @@
 """What several test files need: a small model and a way to make inputs for it."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
-from modeling_stsun import STSUNConfig, STSUNForDensePrediction
+from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
+
+# Machines that share their cores stall now and then: how long an example takes says nothing about the code.
+settings.register_profile("stsun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("stsun")
 
 CLASSES = ("water", "forest", "cropland", "urban", "unchanged", "changed")
 
@@ -32,3 +39,11 @@ def small_config(**kwargs) -> STSUNConfig:
 def model() -> STSUNForDensePrediction:
     torch.manual_seed(0)
     return STSUNForDensePrediction(small_config()).eval()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model.save_pretrained(folder)
+    STSUNImageProcessor.from_config(model.config).save_pretrained(folder)
+    return folder

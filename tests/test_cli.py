@@ -8,24 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import torch
 
-from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
 from stsun_processing import Acquisition, Band, ImageSeries
 from stsun_processing.cli import main
 from stsun_processing.raster_output import write_series
 from tests.conftest import small_config
 
 BANDS = (Band("B02", 492, 66), Band("B08", 833, 106))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    torch.manual_seed(0)
-    STSUNForDensePrediction(small_config()).save_pretrained(folder)
-    STSUNImageProcessor.from_config(small_config()).save_pretrained(folder)
-    return str(folder)
 
 
 def write_rasters(folder, dates=("2021-01-03", "2021-03-01"), bands=BANDS, value=None, size=(30, 20), left=400_000):
@@ -49,7 +38,7 @@ def rasters(tmp_path):
 
 
 def predict(checkpoint, out, *arguments):
-    return main(["predict", "--checkpoint", checkpoint, "-o", str(out), *arguments])
+    return main(["predict", "--checkpoint", str(checkpoint), "-o", str(out), *arguments])
 
 
 def test_predict_writes_a_map_on_the_grid_of_the_input(checkpoint, rasters, tmp_path, capsys):

@@ -13,7 +13,7 @@ from modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation
 from tests.conftest import small_config
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=12)
 
 
 def make_sample(seed, num_dates=2, num_bands=3, height=13, width=9, num_outputs=2, num_classes=4, cell_size=1):

@@ -5,22 +5,12 @@ import pytest
 import rasterio
 import torch
 
-from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
+from modeling_stsun import STSUNImageProcessor
 from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, open_series, predict_raster, predict_scene
 from stsun_processing.inference import ScenePredictor, blend_weights, tile_starts
 from stsun_processing.raster_output import write_series
-from tests.conftest import small_config
 
 BANDS = (Band("B02", 492, 66), Band("B08", 833, 106))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    torch.manual_seed(0)
-    STSUNForDensePrediction(small_config()).save_pretrained(folder)
-    STSUNImageProcessor.from_config(small_config()).save_pretrained(folder)
-    return folder
 
 
 def make_series(height=50, width=41, dates=("2021-01-03", "2021-03-01"), holes=True):
