@@ -266,6 +266,24 @@ def test_nodata_pixels_do_not_matter_whatever_they_hold(model):
     assert_close(model(**spoilt).logits, model(**sample).logits, rtol=0, atol=0)
 
 
+@torch.no_grad()
+def test_the_temporal_module_leaves_out_dates_where_they_hold_no_data():
+    torch.manual_seed(0)
+    module = STSUNModel(small_config()).temporal_module
+    states, date_states = torch.randn(2, 5, 7, 32), torch.randn(2, 3, 5, 16)
+    date_mask = torch.ones(2, 5, dtype=torch.bool)
+    mask = torch.rand(2, 5, 7) > 0.4
+    mask[:, 0] = True
+    spoilt = torch.where(mask.unsqueeze(-1), states, 1e3)
+    assert_close(module(spoilt, mask, date_states, date_mask), module(states, mask, date_states, date_mask), **CLOSE)
+    # The residual is a mean: where all dates that hold data agree, it is what they say, however many they are.
+    module.out_proj.weight.zero_()
+    module.out_proj.bias.zero_()
+    same = states[:, :1].expand(-1, 5, -1, -1)
+    expected = states[:, :1].expand(-1, 3, -1, -1)
+    assert_close(module(same, mask, date_states, date_mask), expected, **CLOSE)
+
+
 def test_every_parameter_gets_a_gradient():
     torch.manual_seed(0)
     model = STSUNForDensePrediction(small_config())
