@@ -84,7 +84,7 @@ class STSUNDensePredictionOutput(ModelOutput):
         Cross-entropy plus Dice loss.
     logits (`torch.FloatTensor` of shape `(batch_size, num_outputs, num_classes, height, width)`):
         Scores of each class, in the order of `category_ids`. One class alone is a sigmoid, several are a softmax. Those
-        of classes that `category_mask` leaves out are the lowest finite number.
+        of classes that `category_mask` leaves out are the lowest finite number; 0 where no date holds data.
     output_mask (`torch.BoolTensor` of shape `(batch_size, num_outputs)`, *optional*):
         The `output_mask` of the call: False = padding.
     """
@@ -1077,6 +1077,10 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
                 part = part[..., :height, :width]
                 parts.append(F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])))
             logits = torch.cat(parts)
+        if pixel_mask is not None:
+            # No data in, nothing out: what a cell says about pixels that no date shows would depend on the padding.
+            seen = pixel_mask if date_mask is None else pixel_mask & date_mask[:, :, None, None]
+            logits = torch.where(seen.any(1)[:, None, None], logits, 0)
         if category_mask is not None:
             logits = logits.masked_fill(~category_mask[:, None, :, None, None], torch.finfo(logits.dtype).min)
 

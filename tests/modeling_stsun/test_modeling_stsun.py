@@ -13,7 +13,7 @@ from modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation
 from tests.conftest import small_config
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-few = settings(max_examples=12)
+few = settings(max_examples=30)
 
 
 def make_sample(seed, num_dates=2, num_bands=3, height=13, width=9, num_outputs=2, num_classes=4, cell_size=1):
@@ -155,6 +155,16 @@ def test_property_4_a_sample_in_a_mixed_batch_is_the_sample_alone(model, shapes)
     batch = {name: torch.cat([sample[name] for sample in padded]) for name in PADDED}
     logits = model(**batch).logits
     for index, sample in enumerate(samples):
+        assert_close(real_part(logits[index : index + 1], sample), model(**sample).logits, **CLOSE)
+
+
+@torch.no_grad()
+def test_property_4_holds_where_the_last_rows_hold_no_data(model):
+    large, small = make_sample(1, height=9, width=7, cell_size=2), make_sample(2, height=25, width=3)
+    small["pixel_mask"][:, :, 24:] = False
+    padded = [pad_sample(sample, H=25, W=7) for sample in (large, small)]
+    logits = model(**{name: torch.cat([sample[name] for sample in padded]) for name in PADDED}).logits
+    for index, sample in enumerate((large, small)):
         assert_close(real_part(logits[index : index + 1], sample), model(**sample).logits, **CLOSE)
 
 
