@@ -17,6 +17,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .raster import RasterSeries
 
 # Everything heavy is imported by the command that needs it: `stsun --help` must not wait for torch.
 
@@ -49,7 +53,7 @@ def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open(arguments: argparse.Namespace) -> "RasterSeries":  # noqa: F821
+def _open(arguments: argparse.Namespace) -> "RasterSeries":
     from .raster import open_series
 
     return open_series(
