@@ -24,6 +24,13 @@ AutoImageProcessor.register(
     STSUNConfig, image_processor_classes={"torchvision": STSUNImageProcessor, "pil": STSUNImageProcessor}
 )
 
+# Saved checkpoints carry their code, so that they also load where this package is not installed.
+STSUNConfig.register_for_auto_class("AutoConfig")
+STSUNModel.register_for_auto_class("AutoModel")
+STSUNForDensePrediction.register_for_auto_class("AutoModelForUniversalSegmentation")
+STSUNForSemanticSegmentation.register_for_auto_class("AutoModelForSemanticSegmentation")
+STSUNImageProcessor.register_for_auto_class("AutoImageProcessor")
+
 __all__ = [
     "STSUNConfig",
     "STSUNForDensePrediction",

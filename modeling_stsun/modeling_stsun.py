@@ -22,8 +22,10 @@ channels.
 """
 
 import math
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +54,15 @@ DAY_PERIODS = (30.0, 36525.0, 8)  # days: from a month to a century
 LOG_DAY_PERIODS = (1.0, 16.0, 5)  # octaves of (1 + days) between a date and the ends of the output's interval
 YEAR_DAYS = 365.2425  # mean Gregorian year
 YEAR_HARMONICS = 4
+
+# Where the Auto classes find the code in a checkpoint's folder (`trust_remote_code=True`).
+AUTO_MAP = {
+    "AutoConfig": "configuration_stsun.STSUNConfig",
+    "AutoModel": "modeling_stsun.STSUNModel",
+    "AutoModelForUniversalSegmentation": "modeling_stsun.STSUNForDensePrediction",
+    "AutoModelForSemanticSegmentation": "modeling_stsun.STSUNForSemanticSegmentation",
+    "AutoImageProcessor": "image_processing_stsun.STSUNImageProcessor",
+}
 
 # What a date is to an output; the values of `output_date_roles`.
 DATE_ROLES = ("context", "described", "before", "after")
@@ -94,6 +105,33 @@ class STSUNDensePredictionOutput(ModelOutput):
     output_mask: torch.BoolTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class STSUNGeneratedWeights:
+    """What the hypernetworks write: all that metadata alone decides, for each of B samples.
+
+    A B of 1 serves any number of samples that share their metadata; see [`STSUNForDensePrediction.fold_metadata`].
+
+    Args:
+        input_weight: (B, T, C, E, rank).
+        input_bias: (B, T, E).
+        task: (B, 3 * D), what is added before the encoder, the temporal module and the output module.
+        scale: (B, D), the code of the cell size.
+        token_weight: (B, Tu + 1, S, T), means over dates of the tokens.
+        token_gain: (B, Tu, S, T).
+        cell_weight: (B, Tu + 1, S, T), means over dates of the cells.
+        cell_gain: (B, Tu, S, T).
+    """
+
+    input_weight: torch.Tensor
+    input_bias: torch.Tensor
+    task: torch.Tensor
+    scale: torch.Tensor
+    token_weight: torch.Tensor
+    token_gain: torch.Tensor
+    cell_weight: torch.Tensor
+    cell_gain: torch.Tensor
 
 
 # Metadata codes
@@ -152,10 +190,14 @@ def eager_attention_forward(
     return attn_output.transpose(1, 2).contiguous(), attn_weights
 
 
-def additive_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """Boolean key mask (L, n), True = real, as (L, 1, n, n) to be added to scores; rows without a key stay finite."""
-    if mask is None:
-        return None
+def attention_mask_for(mask: torch.Tensor | None, dtype: torch.dtype, implementation: str) -> torch.Tensor | None:
+    """The mask that an attention implementation takes, from a boolean key mask (L, n), True = real.
+
+    Flash attention drops masked tokens and takes the mask as it is; the others add (L, 1, n, n) to the scores, in which
+    rows without a key stay finite.
+    """
+    if mask is None or "flash" in implementation:
+        return mask
     scores = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
     return scores[:, None, None, :].expand(-1, -1, mask.shape[-1], -1)
 
@@ -209,7 +251,7 @@ class STSUNAttention(nn.Module):
             key,
             value,
             # In the dtype of the scores: autocast may have changed it, and the lowest number of another overflows.
-            additive_mask(mask, query.dtype),
+            attention_mask_for(mask, query.dtype, self.config._attn_implementation),
             dropout=self.config.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
@@ -335,7 +377,8 @@ class STSUNInputModule(nn.Module):
         shape = wavelengths.shape[:2]
         rows = [values.flatten(0, 1) for values in (wavelengths, bandwidths, band_types, band_mask)]
         inverse = None
-        if not torch.compiler.is_compiling() and rows[0].shape[0] > 1:
+        # On an accelerator finding the distinct rows would wait for the device, which costs more than it saves.
+        if rows[0].device.type == "cpu" and rows[0].shape[0] > 1 and not torch.compiler.is_compiling():
             # -1 marks the unknown, since NaN is never equal to NaN; no real metadata is negative.
             key = torch.cat([torch.nan_to_num(values.float(), nan=-1.0) for values in rows], dim=1)
             distinct, inverse = torch.unique(key, dim=0, return_inverse=True)
@@ -357,8 +400,8 @@ class STSUNInputModule(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Applies generated weights to samples that share a cell size.
 
-        `pixel_values` (b, T, C, H, W), `pixel_mask` (b, T, H, W) or None, `weight` (b, T, C, E, rank), `bias`
-        (b, T, E) -> cells (b, T, Gh, Gw, E) and their mask (b, T, Gh, Gw).
+        `pixel_values` (b, T, C, H, W), `pixel_mask` (b, T, H, W) or None, `weight` (b or 1, T, C, E, rank), `bias`
+        (b or 1, T, E) -> cells (b, T, Gh, Gw, E) and their mask (b, T, Gh, Gw).
         """
         num_samples, num_dates, _, height, width = pixel_values.shape
         grid = (-(-height // cell_size), -(-width // cell_size))
@@ -374,12 +417,13 @@ class STSUNInputModule(nn.Module):
             cells = torch.matmul(pixel_values.flatten(3).transpose(2, 3), kernels[..., 0, 0].transpose(2, 3))
             cells = cells.unflatten(2, grid)
         else:
-            # One group a date and sample: the convolution reads the image in place, no block is copied into a row.
+            # One group a date and set of weights: the convolution reads the image in place, no block is copied.
+            num_sets = kernels.shape[0]
             cells = F.conv2d(
-                pixel_values.flatten(0, 2).unsqueeze(0),
+                pixel_values.reshape(num_samples // num_sets, -1, *pixel_values.shape[3:]),
                 kernels.flatten(0, 2),
                 stride=cell_size,
-                groups=num_samples * num_dates,
+                groups=num_sets * num_dates,
             )
             cells = cells.view(num_samples, num_dates, -1, *grid).permute(0, 1, 3, 4, 2)
         if pixel_mask is None:
@@ -579,17 +623,22 @@ class STSUNTemporalModule(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
         self.out_proj = nn.Linear(channels, channels)
 
-    def forward(
-        self, states: torch.Tensor, mask: torch.Tensor | None, date_states: torch.Tensor, date_mask: torch.Tensor
-    ) -> torch.Tensor:
-        """`states` (B, T, N, channels), `mask` (B, T, N) or None, `date_states` (B, S, T, width), `date_mask` (B, T) ->
-        (B, S, N, channels)."""
-        num_positions, channels = states.shape[2:]
+    def generate_weights(self, date_states: torch.Tensor, date_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`date_states` (B, S, T, width), `date_mask` (B, T) -> means over dates (B, Tu + 1, S, T), the last that
+        of the residual, and gains (B, Tu, S, T)."""
         scores = self.attention_weight(date_states).float().masked_fill(~date_mask[:, None, :, None], -math.inf)
         # A sample without any real date keeps finite weights; nothing of it is used.
         scores = torch.where(date_mask.any(1)[:, None, None, None], scores, 0.0)
-        weights = rearrange(scores.softmax(2), "b s t u -> b u s t").to(states.dtype)
-        gains = rearrange(self.gain_weight(date_states), "b s t u -> b u s t")
+        weights = rearrange(scores.softmax(2), "b s t u -> b u s t").to(date_states.dtype)
+        return weights, rearrange(self.gain_weight(date_states), "b s t u -> b u s t")
+
+    def forward(
+        self, states: torch.Tensor, mask: torch.Tensor | None, weights: torch.Tensor, gains: torch.Tensor
+    ) -> torch.Tensor:
+        """`states` (B, T, N, channels), `mask` (B, T, N) or None, `weights` (B or 1, Tu + 1, S, T) and `gains` (B or 1,
+        Tu, S, T) -> (B, S, N, channels)."""
+        num_positions, channels = states.shape[2:]
+        weights, gains = weights.to(states.dtype), gains.to(states.dtype)
 
         values = self.in_proj(self.norm(states))
         if mask is not None:
@@ -714,8 +763,17 @@ class STSUNPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["STSUNLayer", "STSUNInputModule", "STSUNTemporalModule", "STSUNOutputModule"]
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
+    _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": STSUNLayer, "attentions": STSUNWindowAttention}
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Saves weights, config and the code that loads them without this package; arguments as in the base class."""
+        # Saving one class names that class alone, but every Auto class shall work on every folder.
+        self.config.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(save_directory, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -751,15 +809,18 @@ class STSUNModel(STSUNPreTrainedModel):
         return self.stem.projection
 
     def resolve_cell_sizes(
-        self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None, cell_sizes: torch.Tensor | int | None
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None,
+        cell_sizes: torch.Tensor | list[int] | int | None,
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """Side of a cell in pixels, and the height and width in pixels that hold data, for each sample."""
         batch_size, size = pixel_values.shape[0], tuple(pixel_values.shape[-2:])
         if isinstance(cell_sizes, int):
             cell_sizes = [cell_sizes] * batch_size
-        elif cell_sizes is not None:
+        elif isinstance(cell_sizes, torch.Tensor):
             cell_sizes = cell_sizes.tolist()
-        elif max(size) <= self.config.unified_size:
+        elif cell_sizes is None and max(size) <= self.config.unified_size:
             cell_sizes = [1] * batch_size
         if cell_sizes is not None and min(cell_sizes) < 1:
             raise ValueError(f"cell_sizes must be 1 or more pixels, got {cell_sizes}.")
@@ -790,7 +851,7 @@ class STSUNModel(STSUNPreTrainedModel):
         band_mask: torch.Tensor | None = None,
         date_mask: torch.Tensor | None = None,
         pixel_mask: torch.Tensor | None = None,
-        cell_sizes: torch.Tensor | int | None = None,
+        cell_sizes: torch.Tensor | list[int] | int | None = None,
         task_ids: torch.Tensor | None = None,
         output_timestamps: torch.Tensor | None = None,
         output_date_roles: torch.Tensor | None = None,
@@ -815,9 +876,9 @@ class STSUNModel(STSUNPreTrainedModel):
             True = real date, False = padding.
         pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
             True = pixel with data, False = nodata or padding (which lies right of and below the real pixels).
-        cell_sizes (`torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
-            Side of a cell in pixels for each sample; `None` = so that the longer side of the real pixels takes at most
-            `config.unified_size` cells.
+        cell_sizes (`list[int]`, `torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
+            Side of a cell in pixels for each sample (a tensor is copied to the host); `None` = so that the longer side
+            of the real pixels takes at most `config.unified_size` cells.
         task_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Positions in `config.tasks`; `None` = the first of them for every sample.
         output_timestamps (`torch.FloatTensor` of shape `(batch_size, num_outputs, 2)`, *optional*):
@@ -826,38 +887,94 @@ class STSUNModel(STSUNPreTrainedModel):
             What each date is to each output: 0 = context, 1 = described by it, 2 = before the change it describes, 3 =
             after it. `None` = every output describes every date.
         """
-        batch_size, num_dates, num_bands = pixel_values.shape[:3]
-        device = pixel_values.device
-        unknown = torch.full((batch_size, num_dates, num_bands), math.nan, device=device)
+        if date_mask is not None:
+            dates = date_mask[:, :, None, None]
+            pixel_mask = dates.expand(-1, -1, *pixel_values.shape[-2:]) if pixel_mask is None else pixel_mask & dates
+        cell_sizes, sizes = self.resolve_cell_sizes(pixel_values, pixel_mask, cell_sizes)
+        generated = self.generate_weights(
+            pixel_values.shape[:3],
+            cell_sizes,
+            pixel_values.device,
+            wavelengths=wavelengths,
+            bandwidths=bandwidths,
+            band_types=band_types,
+            timestamps=timestamps,
+            gsd=gsd,
+            band_mask=band_mask,
+            date_mask=date_mask,
+            task_ids=task_ids,
+            output_timestamps=output_timestamps,
+            output_date_roles=output_date_roles,
+        )
+        return self.apply_weights(pixel_values, pixel_mask, generated, cell_sizes, sizes, **kwargs)
+
+    def generate_weights(
+        self,
+        shape: tuple[int, int, int],
+        cell_sizes: list[int],
+        device: torch.device,
+        *,
+        wavelengths: torch.Tensor | None = None,
+        bandwidths: torch.Tensor | None = None,
+        band_types: torch.Tensor | None = None,
+        timestamps: torch.Tensor | None = None,
+        gsd: torch.Tensor | None = None,
+        band_mask: torch.Tensor | None = None,
+        date_mask: torch.Tensor | None = None,
+        task_ids: torch.Tensor | None = None,
+        output_timestamps: torch.Tensor | None = None,
+        output_date_roles: torch.Tensor | None = None,
+    ) -> STSUNGeneratedWeights:
+        """Runs the hypernetworks on the metadata of `shape` = (samples, dates, bands); arguments as in the forward."""
+        batch_size, num_dates, _ = shape
+        unknown = torch.full(tuple(shape), math.nan, device=device)
         wavelengths = unknown if wavelengths is None else wavelengths
         bandwidths = unknown if bandwidths is None else bandwidths
+        timestamps = unknown[:, :, 0] if timestamps is None else timestamps
+        gsd = unknown[:, 0, 0] if gsd is None else gsd
         if band_types is None:
             band_types = torch.zeros(unknown.shape, dtype=torch.long, device=device)
         if band_mask is None:
             band_mask = torch.ones(unknown.shape, dtype=torch.bool, device=device)
-        if timestamps is None:
-            timestamps = unknown[:, :, 0]
-        if gsd is None:
-            gsd = unknown[:, 0, 0]
         if date_mask is None:
             date_mask = torch.ones(batch_size, num_dates, dtype=torch.bool, device=device)
-        elif pixel_mask is None:
-            pixel_mask = date_mask[:, :, None, None].expand(-1, -1, *pixel_values.shape[-2:])
-        else:
-            pixel_mask = pixel_mask & date_mask[:, :, None, None]
         if task_ids is None:
             task_ids = torch.zeros(batch_size, dtype=torch.long, device=device)
         if output_timestamps is None:
             num_outputs = 1 if output_date_roles is None else output_date_roles.shape[1]
             output_timestamps = torch.full((batch_size, num_outputs, 2), math.nan, device=device)
         if output_date_roles is None:
-            shape = (batch_size, output_timestamps.shape[1], num_dates)
-            output_date_roles = torch.full(shape, DATE_ROLES.index("described"), device=device)
-        pixel_values = pixel_values.to(self.stem.convolution.weight.dtype)
+            roles = (batch_size, output_timestamps.shape[1], num_dates)
+            output_date_roles = torch.full(roles, DATE_ROLES.index("described"), device=device)
 
-        cell_sizes, sizes = self.resolve_cell_sizes(pixel_values, pixel_mask, cell_sizes)
-        weight, bias = self.input_module.generate_weights(wavelengths, bandwidths, band_types, band_mask)
-        cells, cell_mask = self.unify(pixel_values, pixel_mask, weight, bias, cell_sizes, sizes)
+        if len(set(cell_sizes)) == 1:
+            # Filled on the device: a copy from the host would wait for it.
+            pixels = torch.full((batch_size,), float(cell_sizes[0]), device=device)
+        else:
+            pixels = torch.tensor(cell_sizes, dtype=torch.float32, device=device)
+        scale = self.scale_embedding(torch.stack([gsd.float() * pixels, pixels], dim=-1), self.scale_code)
+        date_states = self.date_hypernetwork(timestamps, date_mask, output_timestamps, output_date_roles)
+        return STSUNGeneratedWeights(
+            *self.input_module.generate_weights(wavelengths, bandwidths, band_types, band_mask),
+            self.task_embedding(task_ids),
+            scale,
+            *self.temporal_module.generate_weights(date_states, date_mask),
+            *self.cell_temporal_module.generate_weights(date_states, date_mask),
+        )
+
+    def apply_weights(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None,
+        generated: STSUNGeneratedWeights,
+        cell_sizes: list[int],
+        sizes: list[tuple[int, int]],
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> STSUNModelOutput:
+        """Everything that depends on pixels; `cell_sizes` and `sizes` as from `resolve_cell_sizes`."""
+        batch_size, num_dates = pixel_values.shape[:2]
+        pixel_values = pixel_values.to(self.stem.convolution.weight.dtype)
+        cells, cell_mask = self.unify(pixel_values, pixel_mask, generated, cell_sizes, sizes)
         grid = cells.shape[2:4]
 
         tokens, token_mask = self.stem(cells.flatten(0, 1), None if cell_mask is None else cell_mask.flatten(0, 1))
@@ -869,16 +986,13 @@ class STSUNModel(STSUNPreTrainedModel):
         if cell_mask is not None:
             cell_mask = cell_mask.flatten(2)
 
-        encoder_task, temporal_task, output_task = self.task_embedding(task_ids)[:, None, None].chunk(3, dim=-1)
-        pixels = torch.tensor(cell_sizes, dtype=torch.float32, device=device)
-        scale = self.scale_embedding(torch.stack([gsd.float() * pixels, pixels], dim=-1), self.scale_code)
-        tokens = tokens + encoder_task + scale[:, None, None]
+        encoder_task, temporal_task, output_task = generated.task[:, None, None].chunk(3, dim=-1)
+        tokens = tokens + encoder_task + generated.scale[:, None, None]
         for layer in self.encoder_layers:
             tokens = layer(tokens, token_grid, token_mask, **kwargs)
 
-        date_states = self.date_hypernetwork(timestamps, date_mask, output_timestamps, output_date_roles)
-        tokens = self.temporal_module(tokens + temporal_task, token_mask, date_states, date_mask)
-        cells = self.cell_temporal_module(cells, cell_mask, date_states, date_mask)
+        tokens = self.temporal_module(tokens + temporal_task, token_mask, generated.token_weight, generated.token_gain)
+        cells = self.cell_temporal_module(cells, cell_mask, generated.cell_weight, generated.cell_gain)
         num_outputs = tokens.shape[1]
         if token_mask is not None:
             token_mask = token_mask.any(1, keepdim=True).expand(-1, num_outputs, -1)
@@ -907,12 +1021,12 @@ class STSUNModel(STSUNPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         pixel_mask: torch.Tensor | None,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
+        generated: STSUNGeneratedWeights,
         cell_sizes: list[int],
         sizes: list[tuple[int, int]],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Cells (B, T, Gh, Gw, E) and their mask; samples of different cell sizes meet on one padded, masked grid."""
+        weight, bias = generated.input_weight, generated.input_bias
         if len(set(cell_sizes)) == 1:
             return self.input_module(pixel_values, pixel_mask, weight, bias, cell_sizes[0])
         parts = []
@@ -994,7 +1108,7 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
         band_mask: torch.Tensor | None = None,
         date_mask: torch.Tensor | None = None,
         pixel_mask: torch.Tensor | None = None,
-        cell_sizes: torch.Tensor | int | None = None,
+        cell_sizes: torch.Tensor | list[int] | int | None = None,
         task_ids: torch.Tensor | None = None,
         category_ids: torch.Tensor | None = None,
         category_mask: torch.Tensor | None = None,
@@ -1024,9 +1138,9 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             True = real date, False = padding.
         pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
             True = pixel with data, False = nodata or padding (which lies right of and below the real pixels).
-        cell_sizes (`torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
-            Side of a cell in pixels for each sample; `None` = so that the longer side of the real pixels takes at most
-            `config.unified_size` cells.
+        cell_sizes (`list[int]`, `torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
+            Side of a cell in pixels for each sample (a tensor is copied to the host); `None` = so that the longer side
+            of the real pixels takes at most `config.unified_size` cells.
         task_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Positions in `config.tasks`; `None` = the first of them for every sample.
         category_ids (`torch.LongTensor` of shape `(batch_size, num_classes)`, *optional*):
@@ -1063,24 +1177,11 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        batch_size, (height, width) = pixel_values.shape[0], pixel_values.shape[-2:]
-        categories = self.output_module.embed_categories(category_ids, category_embeds, batch_size)
+        categories = self.output_module.embed_categories(category_ids, category_embeds, pixel_values.shape[0])
         weight, bias = self.output_module.generate_weights(categories)
-        if len(set(outputs.cell_sizes)) == 1:
-            logits = self.output_module(outputs.feature_maps, weight, bias, outputs.cell_sizes[0])
-            logits = logits[..., :height, :width]
-        else:
-            parts = []
-            for index, cell_size in enumerate(outputs.cell_sizes):
-                one = slice(index, index + 1)
-                part = self.output_module(outputs.feature_maps[one], weight[one], bias[one], cell_size)
-                part = part[..., :height, :width]
-                parts.append(F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])))
-            logits = torch.cat(parts)
-        if pixel_mask is not None:
-            # No data in, nothing out: what a cell says about pixels that no date shows would depend on the padding.
-            seen = pixel_mask if date_mask is None else pixel_mask & date_mask[:, :, None, None]
-            logits = torch.where(seen.any(1)[:, None, None], logits, 0)
+        if pixel_mask is not None and date_mask is not None:
+            pixel_mask = pixel_mask & date_mask[:, :, None, None]
+        logits = self.map_classes(outputs, weight, bias, pixel_values.shape[-2:], pixel_mask)
         if category_mask is not None:
             logits = logits.masked_fill(~category_mask[:, None, :, None, None], torch.finfo(logits.dtype).min)
 
@@ -1097,6 +1198,49 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             attentions=outputs.attentions,
         )
 
+    def map_classes(
+        self,
+        outputs: STSUNModelOutput,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        size: tuple[int, int],
+        pixel_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Applies the generated weights of the classes: logits (B, S, K, height, width)."""
+        height, width = size
+        if len(set(outputs.cell_sizes)) == 1:
+            logits = self.output_module(outputs.feature_maps, weight, bias, outputs.cell_sizes[0])
+            logits = logits[..., :height, :width]
+        else:
+            parts = []
+            for index, cell_size in enumerate(outputs.cell_sizes):
+                one = slice(index, index + 1)
+                part = self.output_module(outputs.feature_maps[one], weight[one], bias[one], cell_size)
+                part = part[..., :height, :width]
+                parts.append(F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])))
+            logits = torch.cat(parts)
+        if pixel_mask is not None:
+            # No data in, nothing out: what a cell says about pixels that no date shows would depend on the padding.
+            logits = torch.where(pixel_mask.any(1)[:, None, None], logits, 0)
+        return logits
+
+    @torch.no_grad()
+    def fold_metadata(self, **inputs: Any) -> "STSUNFoldedModel":
+        """Works out once all that the metadata of a request decides, for many images of the same kind.
+
+        Args:
+            **inputs: inputs of the forward, as the processor makes them, for one sample (batch size 1) without padding.
+                Of the pixels only the shape is used; `cell_sizes` is taken from them where it is not given.
+
+        Returns:
+            A module with the metadata, the task and the classes folded into its weights. It shares its parameters with
+            this model, takes pixels alone, and is what to compile, to export or to slide over a scene.
+
+        Raises:
+            ValueError: more than one sample, or padding in bands, dates, classes or outputs.
+        """
+        return STSUNFoldedModel(self, **inputs)
+
     def dense_loss(
         self,
         logits: torch.Tensor,
@@ -1112,6 +1256,51 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             table = torch.tensor(self.config.class_weights, dtype=torch.float32, device=logits.device)
             class_weights = table.expand(logits.shape[0], -1) if category_ids is None else table[category_ids]
         return dense_prediction_loss(logits, labels, category_mask, class_weights, self.config.dice_loss_weight)
+
+
+class STSUNFoldedModel(nn.Module):
+    """A dense prediction model for one sensor, set of dates, task and class set; see
+    [`STSUNForDensePrediction.fold_metadata`]."""
+
+    def __init__(self, model: STSUNForDensePrediction, pixel_values: torch.Tensor, **inputs: Any):
+        super().__init__()
+        for name in ("band_mask", "date_mask", "category_mask", "output_mask"):
+            mask = inputs.pop(name, None)
+            if mask is not None and not mask.all():
+                raise ValueError(f"{name} holds False: metadata are folded for one sample without padding.")
+        if pixel_values.shape[0] != 1:
+            raise ValueError(
+                f"Metadata are folded for one sample, got a batch of {pixel_values.shape[0]}: samples of one folded "
+                "model share their metadata."
+            )
+        for name in ("pixel_mask", "labels"):
+            inputs.pop(name, None)
+        category_ids, category_embeds = inputs.pop("category_ids", None), inputs.pop("category_embeds", None)
+        cell_sizes, _ = model.stsun.resolve_cell_sizes(pixel_values, None, inputs.pop("cell_sizes", None))
+        self.model = model
+        self.cell_size = cell_sizes[0]
+        generated = model.stsun.generate_weights(pixel_values.shape[:3], cell_sizes, model.device, **inputs)
+        self.names = [entry.name for entry in fields(generated)]
+        for name in self.names:
+            self.register_buffer(name, getattr(generated, name), persistent=False)
+        categories = model.output_module.embed_categories(category_ids, category_embeds, 1)
+        weight, bias = model.output_module.generate_weights(categories)
+        self.register_buffer("category_weight", weight, persistent=False)
+        self.register_buffer("category_bias", bias, persistent=False)
+
+    def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits (B, S, K, H, W) of images of any number and size.
+
+        Args:
+            pixel_values: (B, T, C, H, W), normalised, with the dates and bands whose metadata were folded.
+            pixel_mask: (B, T, H, W), True = pixel with data; `None` = all are.
+        """
+        batch_size, (height, width) = pixel_values.shape[0], pixel_values.shape[-2:]
+        generated = STSUNGeneratedWeights(**{name: getattr(self, name) for name in self.names})
+        outputs = self.model.stsun.apply_weights(
+            pixel_values, pixel_mask, generated, [self.cell_size] * batch_size, [(height, width)] * batch_size
+        )
+        return self.model.map_classes(outputs, self.category_weight, self.category_bias, (height, width), pixel_mask)
 
 
 @auto_docstring(
@@ -1134,7 +1323,7 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
         band_mask: torch.Tensor | None = None,
         date_mask: torch.Tensor | None = None,
         pixel_mask: torch.Tensor | None = None,
-        cell_sizes: torch.Tensor | int | None = None,
+        cell_sizes: torch.Tensor | list[int] | int | None = None,
         task_ids: torch.Tensor | None = None,
         category_ids: torch.Tensor | None = None,
         category_mask: torch.Tensor | None = None,
@@ -1164,9 +1353,9 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
             True = real date, False = padding.
         pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
             True = pixel with data, False = nodata or padding (which lies right of and below the real pixels).
-        cell_sizes (`torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
-            Side of a cell in pixels for each sample; `None` = so that the longer side of the real pixels takes at most
-            `config.unified_size` cells.
+        cell_sizes (`list[int]`, `torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
+            Side of a cell in pixels for each sample (a tensor is copied to the host); `None` = so that the longer side
+            of the real pixels takes at most `config.unified_size` cells.
         task_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Positions in `config.tasks`; `None` = the first of them for every sample.
         category_ids (`torch.LongTensor` of shape `(batch_size, num_classes)`, *optional*):

@@ -490,13 +490,17 @@ class STSUNImageProcessor(BaseImageProcessor):
         fills |= {"timestamps": np.nan, "output_timestamps": np.nan}
         data = {}
         for name in samples[0]:
+            if name == "cell_sizes":
+                # Whole numbers on the host: shapes depend on them, and reading them off a device would wait for it.
+                data[name] = [int(sample[name]) for sample in samples]
+                continue
             arrays = [np.asarray(sample[name]) for sample in samples]
             shape = np.max([array.shape for array in arrays], axis=0).astype(int)
             batch = np.full((len(arrays), *shape), fills.get(name, 0), dtype=arrays[0].dtype)
             for index, array in enumerate(arrays):
                 batch[(index, *(slice(0, size) for size in array.shape))] = array
             data[name] = batch
-        return STSUNBatchFeature(data=data, tensor_type=return_tensors)
+        return STSUNBatchFeature(data=data, tensor_type=return_tensors, skip_tensor_conversion=["cell_sizes"])
 
     # Post-processing
 

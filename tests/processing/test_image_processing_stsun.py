@@ -34,6 +34,7 @@ def test_everything_has_the_shape_and_unit_that_the_model_asks_for(processor):
         pixels=(np.full((1, 5, 11), -12.0), np.full((2, 5, 11), 0.2)),
     )
     batch = processor([make_series(), radar], ["semantic_change_detection", "binary_change_detection"])
+    assert batch.pop("cell_sizes") == [1, 1]
     shapes = {name: tuple(tensor.shape) for name, tensor in batch.items()}
     assert shapes["pixel_values"] == (2, 2, 2, 9, 11)
     assert shapes["category_ids"] == (2, 4)
@@ -56,6 +57,7 @@ def test_everything_has_the_shape_and_unit_that_the_model_asks_for(processor):
 def test_a_sample_is_the_same_alone_and_in_a_batch(processor):
     one, other = make_series(), make_series(dates=(None,), size=(20, 3), bands=(BLUE,))
     alone, batch = processor(one), processor([other, one])
+    assert alone.pop("cell_sizes") == batch.pop("cell_sizes")[1:]
     for name, tensor in alone.items():
         part = batch[name][1][tuple(slice(0, size) for size in tensor.shape[1:])]
         assert torch.equal(part.nan_to_num(-1), tensor[0].nan_to_num(-1)), name
@@ -117,7 +119,7 @@ def test_arrays_and_series_give_the_same(processor):
     arrays = np.stack(series.pixels)
     batch = processor(arrays, bands=[BLUE, NIR], timestamps=["2021-01-03", "2021-03-01"], gsd_m=10)
     for name, tensor in processor(series).items():
-        assert torch.equal(batch[name], tensor), name
+        assert torch.equal(torch.as_tensor(batch[name]), torch.as_tensor(tensor)), name
 
 
 def test_statistics_of_a_data_set_are_found_by_its_bands(processor):
@@ -144,8 +146,8 @@ def test_nodata_is_zero_and_masked(processor):
 def test_cell_size_belongs_to_the_sample(processor):
     # unified_size is 24 in the small configuration.
     batch = processor([make_series(size=(24, 5)), make_series(size=(25, 5)), make_series(size=(3, 100))])
-    assert batch["cell_sizes"].tolist() == [1, 2, 5]
-    assert processor(make_series(), cell_size=3)["cell_sizes"].tolist() == [3]
+    assert batch["cell_sizes"] == [1, 2, 5]
+    assert processor(make_series(), cell_size=3)["cell_sizes"] == [3]
 
 
 def test_save_and_load(processor, tmp_path):

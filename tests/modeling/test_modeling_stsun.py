@@ -284,14 +284,15 @@ def test_the_temporal_module_leaves_out_dates_where_they_hold_no_data():
     date_mask = torch.ones(2, 5, dtype=torch.bool)
     mask = torch.rand(2, 5, 7) > 0.4
     mask[:, 0] = True
+    weights = module.generate_weights(date_states, date_mask)
     spoilt = torch.where(mask.unsqueeze(-1), states, 1e3)
-    assert_close(module(spoilt, mask, date_states, date_mask), module(states, mask, date_states, date_mask), **CLOSE)
+    assert_close(module(spoilt, mask, *weights), module(states, mask, *weights), **CLOSE)
     # The residual is a mean: where all dates that hold data agree, it is what they say, however many they are.
     module.out_proj.weight.zero_()
     module.out_proj.bias.zero_()
     same = states[:, :1].expand(-1, 5, -1, -1)
     expected = states[:, :1].expand(-1, 3, -1, -1)
-    assert_close(module(same, mask, date_states, date_mask), expected, **CLOSE)
+    assert_close(module(same, mask, *weights), expected, **CLOSE)
 
 
 def test_every_parameter_gets_a_gradient():
@@ -385,3 +386,23 @@ def test_category_embeds_take_the_place_of_ids():
 def test_config_refuses_sizes_that_do_not_fit(kwargs, message):
     with pytest.raises(StrictDataclassClassValidationError, match=message):
         small_config(**kwargs)
+
+
+@torch.no_grad()
+@few
+@given(shape=shapes)
+def test_folded_metadata_give_the_logits_of_the_model(model, shape):
+    sample = make_sample(**shape)
+    folded = model.fold_metadata(**sample)
+    first = model(**sample).logits
+    other = sample | {"pixel_values": sample["pixel_values"].flip(-1), "pixel_mask": sample["pixel_mask"].flip(-1)}
+    batch = [torch.cat([sample[name], other[name]]) for name in ("pixel_values", "pixel_mask")]
+    assert_close(folded(*batch), torch.cat([first, model(**other).logits]), **CLOSE)
+
+
+def test_folding_refuses_batches_and_padding(model):
+    sample = make_sample(14)
+    with pytest.raises(ValueError, match="one sample, got a batch of 2"):
+        model.fold_metadata(**{name: torch.cat([tensor, tensor]) for name, tensor in sample.items()})
+    with pytest.raises(ValueError, match="band_mask holds False"):
+        model.fold_metadata(**pad_sample(sample, C=5))
