@@ -1287,6 +1287,7 @@ class STSUNFoldedModel(nn.Module):
         weight, bias = model.output_module.generate_weights(categories)
         self.register_buffer("category_weight", weight, persistent=False)
         self.register_buffer("category_bias", bias, persistent=False)
+        self.train(model.training)
 
     def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Logits (B, S, K, H, W) of images of any number and size.

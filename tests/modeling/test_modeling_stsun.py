@@ -8,6 +8,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation, STSUNModel
 from tests.conftest import small_config
@@ -214,21 +215,140 @@ def test_property_6_metadata_matters(model, name, change):
     assert difference > 1e-4
 
 
+def with_attention(model, implementation):
+    """The same weights behind another attention implementation."""
+    twin = STSUNForDensePrediction(small_config()).eval()
+    twin.load_state_dict(model.state_dict())
+    # Set here, not by name at loading, which asks for the packages of flash attention.
+    twin.config._attn_implementation = implementation
+    return twin
+
+
 @torch.no_grad()
-def test_property_7_eager_equals_sdpa_and_bfloat16_is_close(model):
-    sample = make_sample(4, height=20, width=26)
-    reference = model(**sample).logits
-    eager = STSUNForDensePrediction.from_pretrained(
-        None, config=small_config(), state_dict=model.state_dict(), attn_implementation="eager"
-    )
-    assert eager.config._attn_implementation == "eager"
+@few
+@given(shape=shapes)
+def test_property_7_eager_equals_sdpa(model, shape):
     assert model.config._attn_implementation == "sdpa"
-    assert_close(eager.eval()(**sample).logits, reference, **CLOSE)
-    half = STSUNForDensePrediction.from_pretrained(
-        None, config=small_config(), state_dict=model.state_dict(), dtype=torch.bfloat16
-    )
-    error = (half.eval()(**sample).logits.float() - reference).abs().max() / reference.abs().max()
-    assert error < 5e-2
+    sample = make_sample(**shape)
+    assert_close(with_attention(model, "eager")(**sample).logits, model(**sample).logits, **CLOSE)
+
+
+@torch.no_grad()
+def test_property_7_flex_attention_equals_sdpa(model):
+    sample = make_sample(4, height=20, width=26)
+    # Its kernels are compiled for a device; what they compute is defined by the version written out.
+    with torch.compiler.set_stance("force_eager"):
+        assert_close(with_attention(model, "flex_attention")(**sample).logits, model(**sample).logits, **CLOSE)
+
+
+@torch.no_grad()
+def test_property_7_flash_attention_gets_the_mask_that_it_asks_for(model, monkeypatch):
+    masked = []
+
+    def packed_attention(module, query, key, value, attention_mask, scaling, **kwargs):
+        """What flash attention does: sequences without their masked tokens, (L, n) True = real."""
+        output = torch.zeros_like(query)
+        for index in range(len(query)):
+            kept = slice(None) if attention_mask is None else attention_mask[index]
+            q, k, v = (states[index][:, kept] for states in (query, key, value))
+            output[index][:, kept] = torch.softmax(q @ k.transpose(1, 2) * scaling, dim=-1) @ v
+        masked.append(attention_mask is not None)
+        return output.transpose(1, 2), None
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "flash_attention_2", packed_attention)
+    sample = make_sample(4, height=20, width=26)
+    assert_close(with_attention(model, "flash_attention_2")(**sample).logits, model(**sample).logits, **CLOSE)
+    assert any(masked)
+    # Where nothing is padded nothing is masked: that is what makes attention fast.
+    masked.clear()
+    with_attention(model, "flash_attention_2")(torch.randn(1, 2, 3, 48, 48), cell_sizes=1)
+    assert len(masked) == 2 * 2 + 4  # the layers of two hypernetworks, and the blocks
+    assert not any(masked[4:])
+
+
+@torch.no_grad()
+@settings(max_examples=10)
+@given(seed=st.integers(0, 1000))
+def test_property_7_bfloat16_is_close_and_still_tells_days_and_nanometres_apart(model, seed):
+    sample = make_sample(seed, height=20, width=26, num_bands=4)
+    sample["wavelengths"] = torch.tensor([740.0, 741.0, 1610.0, 1611.0]).expand(1, 2, 4)
+    sample["timestamps"] = torch.tensor([[9600.0, 9700.0]])  # of the year 2026
+    reference = model(**sample).logits
+    half = STSUNForDensePrediction(small_config()).eval()
+    half.load_state_dict(model.state_dict())
+    half.to(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model(**sample).logits
+    for logits in (half(**sample).logits, mixed):
+        assert (logits.float() - reference).norm() < 2e-2 * reference.norm()
+    day_later = sample | {"timestamps": sample["timestamps"] + torch.tensor([0.0, 1.0])}
+    assert not torch.equal(half(**day_later).logits, half(**sample).logits)
+    shifted = sample | {"wavelengths": sample["wavelengths"] + torch.tensor([1.0, 0.0, 0.0, 0.0])}
+    assert not torch.equal(half(**shifted).logits, half(**sample).logits)
+
+
+@torch.no_grad()
+def test_property_7_compiles_without_a_graph_break(model):
+    sample = make_sample(4, height=20, width=26) | {"cell_sizes": [2]}
+    torch.compiler.reset()
+    # Traces the whole graph as inductor would have it; how a backend compiles it is not ours to test.
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    assert_close(compiled(**sample).logits, model(**sample).logits, **CLOSE)
+
+
+@torch.no_grad()
+def test_a_folded_model_compiles_once_for_all_tiles_of_a_scene(model):
+    sample = make_sample(4, height=20, width=26) | {"cell_sizes": [2]}
+    folded = model.fold_metadata(**sample)
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    compiled = torch.compile(folded, fullgraph=True, backend=backend)
+    for _ in range(3):
+        tiles, masks = torch.randn(3, 2, 3, 20, 26), torch.rand(3, 2, 20, 26) > 0.1
+        assert_close(compiled(tiles, masks), folded(tiles, masks), **CLOSE)
+    assert len(graphs) == 1
+
+
+@torch.no_grad()
+def test_a_folded_model_is_exported(model):
+    sample = make_sample(4, height=20, width=26)
+    inputs = sample["pixel_values"], sample["pixel_mask"]
+    folded = model.fold_metadata(**sample)
+    program = torch.export.export(folded, inputs)
+    assert_close(program.module()(*inputs), model(**sample).logits, **CLOSE)
+
+
+@torch.no_grad()
+def test_a_folded_model_runs_in_onnx(model, tmp_path):
+    pytest.importorskip("onnxscript", reason="pip install 'stsun[onnx]'")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'stsun[onnx]'")
+    sample = make_sample(4, height=20, width=26)
+    pixels = sample["pixel_values"]
+    torch.onnx.export(model.fold_metadata(**sample), (pixels,), tmp_path / "model.onnx", dynamo=True)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (logits,) = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
+    sample.pop("pixel_mask")
+    assert_close(torch.from_numpy(logits), model(**sample).logits, **CLOSE)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config()).train()
+    sample = make_sample(4, height=20, width=26) | {"labels": torch.randint(4, (1, 2, 20, 26))}
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model.zero_grad()
+        model(**sample).loss.backward()
+        gradients.append([None if p.grad is None else p.grad.clone() for p in model.parameters()])
+    for without, with_checkpointing in zip(*gradients, strict=True):
+        assert_close(with_checkpointing, without, **CLOSE)
 
 
 @few
