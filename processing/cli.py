@@ -35,21 +35,41 @@ def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
         "rasters",
         nargs="+",
         metavar="RASTER",
-        help="one a date, oldest first: a multi-band file, or a folder that holds one file a band",
+        help="one a date, oldest first: a multi-band file, a folder with one file a band, or a STAC item (.json); "
+        "or, for several dates, a netCDF or Zarr cube",
     )
     parser.add_argument(
         "--sensor", help="name of the sensor, for rasters that only name their bands (see stsun sensors)"
     )
     parser.add_argument("--bands", nargs="+", metavar="NAME", help="names of the bands, where the files do not tell")
-    parser.add_argument(
-        "--dates", nargs="+", metavar="DATE", help="one a raster, ISO 8601, where the files do not tell"
-    )
+    parser.add_argument("--dates", nargs="+", metavar="DATE", help="one a date, ISO 8601, where the files do not tell")
     parser.add_argument("--gsd", type=float, metavar="METRES", help="ground sampling distance in metres a pixel")
     parser.add_argument(
         "--scale",
         type=float,
         nargs="+",
         help="factor to physical units, such as 0.0001 for reflectance x 10000; one for all bands, or one a band",
+    )
+    parser.add_argument(
+        "--parts", nargs="+", metavar="NAME", help="assets of STAC items, or variables of cubes, to read in this order"
+    )
+    parser.add_argument(
+        "--stacked",
+        choices=("dates", "bands"),
+        help="files hold several dates: date after date with all its bands, or band after band with all its dates",
+    )
+    parser.add_argument(
+        "--num-dates", type=int, metavar="N", help="dates in each stacked file, where --dates does not tell"
+    )
+    parser.add_argument(
+        "--grid",
+        metavar="first|RASTER",
+        help="warp rasters on other grids to that of the first one, or of this raster (default: refuse them)",
+    )
+    parser.add_argument(
+        "--resampling",
+        default="bilinear",
+        help="how they are warped: nearest, bilinear, cubic... (default: %(default)s)",
     )
 
 
@@ -63,6 +83,11 @@ def _open(arguments: argparse.Namespace) -> "RasterSeries":
         dates=arguments.dates,
         gsd_m=arguments.gsd,
         scale=arguments.scale[0] if arguments.scale and len(arguments.scale) == 1 else arguments.scale,
+        parts=arguments.parts,
+        stacked=arguments.stacked,
+        num_dates=arguments.num_dates,
+        grid=arguments.grid,
+        resampling=arguments.resampling,
     )
 
 

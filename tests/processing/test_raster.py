@@ -1,4 +1,3 @@
-import json
 import math
 import os
 import warnings
@@ -10,13 +9,12 @@ import pytest
 import rasterio
 from rasterio import Affine
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning
 
 from stsun_processing.metadata import Band, MetadataError
 from stsun_processing.raster import check_complete, describe, open_series, read_series
 from stsun_processing.raster_metadata import RasterError
 from stsun_processing.sensors import sensor_bands
-from tests.processing.raster_files import CORPUS, RED, fact, needs_corpus, ramp, write
+from tests.processing.raster_files import RED, fact, ramp, write
 
 # Pixels
 
@@ -168,7 +166,7 @@ def test_dates_given(tmp_path):
     with pytest.raises(MetadataError, match="not a date"):
         open_series([path], bands=[RED], dates=["yesterday"])
     for dates in (["2020"], "20"):
-        with pytest.raises(RasterError, match="one date for each of the 2 entries"):
+        with pytest.raises(RasterError, match="one date for each"):
             open_series([path, path], bands=[RED], dates=dates)
 
 
@@ -219,7 +217,7 @@ def test_error_while_reading_names_file_and_window(tmp_path):
         (ramp(), {"crs": None}, "CRS is unknown"),
         (ramp(), {"transform": Affine(10, 0, 500005, 0, -10, 5000000)}, "0.5 pixels apart"),
         (ramp(), {"transform": Affine(20, 0, 500000, 0, -10, 5000000)}, "5 pixels apart"),
-        (ramp(), {"transform": Affine(10, 0, 500000.0001, 0, -10, 5000000)}, "1e-05 pixels apart"),
+        (ramp(), {"transform": Affine(10, 0, 500000.2, 0, -10, 5000000)}, "0.02 pixels apart"),
     ],
 )
 def test_grids_that_differ_are_refused(tmp_path, array, profile, problem):
@@ -227,11 +225,12 @@ def test_grids_that_differ_are_refused(tmp_path, array, profile, problem):
     for paths in ([one, two], [[one, two]]):
         with pytest.raises(RasterError, match=problem) as error:
             open_series(paths, bands=[RED] if len(paths) == 2 else [RED, RED])
-        assert all(word in str(error.value) for word in (str(one), str(two), "gdalwarp"))
+        assert all(word in str(error.value) for word in (str(one), str(two), "grid='first'", "gdalwarp"))
 
 
 def test_grids_within_rounding_are_one(tmp_path):
-    shifted = {"transform": Affine(10, 0, 500000 + 1e-6, 0, -10, 5000000)}
+    # Corners rounded to centimetres, as many programs write them.
+    shifted = {"transform": Affine(10, 0, 500000.01, 0, -10, 5000000)}
     paths = [write(tmp_path / "a.tif", ramp()), write(tmp_path / "b.tif", ramp(), **shifted)]
     assert len(read_series(paths, bands=[RED]).pixels) == 2
 
@@ -318,33 +317,3 @@ def test_unknown_facts_are_listed(tmp_path):
         assert unknown == {"crs", "gsd_m", "datetime", "sensor", "center_nm", "fwhm_nm", "scale", "nodata"}
         assert all(item.source for item in opened.facts)
         assert describe(opened).count("unknown") >= len(unknown)
-
-
-# Real files
-
-
-@needs_corpus
-@pytest.mark.parametrize(
-    "case",
-    json.loads((Path(CORPUS) / "io_cases" / "expected.json").read_text())["cases"] if CORPUS else [],
-    ids=lambda case: case["file"],
-)
-def test_odd_files_are_read_right_or_refused(case):
-    path = Path(CORPUS) / "io_cases" / case["file"]
-    count = case.get("count", 0) - case.get("colorinterp", []).count("alpha")
-    bands = [Band(f"b{index}", kind="other") for index in range(count)] or None
-    empty = case.get("min") == case.get("max")
-    if case["opens"] is not True or case["count"] == 0 or empty:
-        with pytest.raises(RasterError, match=path.name):
-            open_series(path, bands=bands)
-        return
-    series = read_series(path, bands=bands)
-    assert series.size == (case["height"], case["width"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as dataset:
-            reference = dataset.read(list(range(1, count + 1)), masked=True)
-            scales, offsets = (np.array(values)[:count, None, None] for values in (dataset.scales, dataset.offsets))
-    reference = np.ma.masked_invalid(reference.astype("float64") * scales + offsets)
-    assert np.array_equal(np.isnan(series.pixels[0]), np.ma.getmaskarray(reference))
-    np.testing.assert_allclose(series.pixels[0], reference.filled(np.nan), rtol=1e-6, atol=1e-6)
