@@ -111,9 +111,10 @@ def random_bands(sample: Sample, rng: np.random.Generator, min_bands: int = 1, k
 def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None = None) -> Sample:
     """Keeps some of the dates, and the maps and labels that go with them.
 
-    Binary change detection keeps all dates that its outputs compare. For semantic tasks an output goes on to describe
-    those of its dates that stay, and goes when none does. One output stays at least, and for semantic change detection
-    two if there are two, as one map shows no change; each keeps a date with data where it has one.
+    For binary change detection an output stays where both dates that it compares do; that of one output, drawn, always
+    do. For semantic tasks an output goes on to describe those of its dates that stay, and goes when none does. One
+    output stays at least, and for semantic change detection two if there are two, as one map shows no change; each
+    keeps a date with data where it has one.
 
     Args:
         sample: any.
@@ -124,8 +125,9 @@ def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None
     if max_dates is not None and max_dates < 1:
         raise AugmentationError(f"max_dates must be 1 or more, or None, got {max_dates}.")
     num_dates = len(sample.series.acquisitions)
-    if sample.task == "binary_change_detection":
-        needed = {date for output in sample.outputs for date in output}
+    is_change = sample.task == "binary_change_detection"
+    if is_change:
+        needed = set(sample.outputs[int(rng.integers(len(sample.outputs)))])
     else:
         fewest = 2 if sample.task == "semantic_change_detection" else 1
         described = rng.permutation(len(sample.outputs))[:fewest]
@@ -136,7 +138,7 @@ def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None
     kept = sorted(needed.union(rng.permutation(others).astype(int).tolist()[:number]))
     position = {date: index for index, date in enumerate(kept)}
     outputs = [tuple(position[date] for date in output if date in position) for output in sample.outputs]
-    stays = [index for index, output in enumerate(outputs) if output]
+    stays = [index for index, output in enumerate(outputs) if len(output) == 2 or (output and not is_change)]
     return replace(
         sample,
         series=sample.series.select(kept),
@@ -149,6 +151,17 @@ def _with_data(sample: Sample, dates: Sequence[int]) -> Sequence[int]:
     """The dates that hold a valid pixel; all where none does, or where pixels were not read."""
     valid = sample.series.valid
     return (valid is not None and [date for date in dates if valid[date].any()]) or dates
+
+
+def random_reversal(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Asks half of the samples of binary change detection the other way round: from the later date to the earlier one.
+
+    What changed is the same in both directions. Images, dates and labels stay as they are; before and after change
+    places in `outputs`. Maps of the semantic tasks describe dates by themselves and have no direction.
+    """
+    if rng.random() < 0.5 or sample.task != "binary_change_detection":
+        return sample
+    return replace(sample, outputs=tuple(output[::-1] for output in sample.outputs))
 
 
 def band_jitter(sample: Sample, rng: np.random.Generator, center_nm: float, fwhm: float) -> Sample:
@@ -247,6 +260,7 @@ class Augmentation:
         crop_size: height and width of [`random_crop`] in pixels, which then always happens; `None` = no crop.
         dates: probability of [`random_dates`].
         max_dates: its `max_dates`.
+        reversal: probability of [`random_reversal`] (which leaves one sample in two as it is).
         bands: probability of [`random_bands`].
         min_bands: its `min_bands`.
         keep_bands: its `keep`.
@@ -265,6 +279,7 @@ class Augmentation:
     crop_size: tuple[int, int] | None = None
     dates: float = 0.0
     max_dates: int | None = None
+    reversal: float = 0.0
     bands: float = 0.0
     min_bands: int = 1
     keep_bands: tuple[str, ...] = ()
@@ -277,7 +292,7 @@ class Augmentation:
     metadata: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("dates", "bands", "flip_rotate", "gain", "jitter", "metadata"):
+        for name in ("dates", "reversal", "bands", "flip_rotate", "gain", "jitter", "metadata"):
             _check_probability(name, getattr(self, name))
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -286,6 +301,8 @@ class Augmentation:
             sample = random_crop(sample, rng, *self.crop_size)
         if rng.random() < self.dates:
             sample = random_dates(sample, rng, self.max_dates)
+        if rng.random() < self.reversal:
+            sample = random_reversal(sample, rng)
         if rng.random() < self.bands:
             sample = random_bands(sample, rng, self.min_bands, self.keep_bands)
         if rng.random() < self.flip_rotate:

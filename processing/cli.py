@@ -105,8 +105,21 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--steps", type=int, help="training steps (default: as many as take about three minutes)")
     demo.add_argument("--seed", type=int, default=0, help="fixes everything drawn at random (default: %(default)s)")
 
-    inspect = commands.add_parser("inspect", help="show what is read from rasters, and where each fact came from")
+    inspect = commands.add_parser(
+        "inspect",
+        help="show what is read from rasters, and where each fact came from; or check a data set for training",
+        description="Shows what is read from rasters, and where each fact came from. Of a folder with a dataset.json, "
+        "shows splits, classes with their pixels, bands, dates and sizes, and names every fault; the exit status is 2 "
+        "if there is one.",
+    )
     _add_raster_arguments(inspect)
+
+    convert = commands.add_parser(
+        "convert", help="make a data set for training from one in its published layout (LEVIR-CD, SECOND, PASTIS...)"
+    )
+    convert.add_argument("name", help="which data set; a wrong name lists those that are known")
+    convert.add_argument("source", help="folder that its archives were unpacked into; it stays as it is")
+    convert.add_argument("target", help="folder to make, which refers to the images of the source")
 
     predict = commands.add_parser("predict", help="predict maps of a whole scene into a GeoTIFF")
     _add_raster_arguments(predict)
@@ -150,10 +163,26 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
+    if len(arguments.rasters) == 1 and (Path(arguments.rasters[0]) / "dataset.json").is_file():
+        from .dataset_inspection import inspect_dataset
+
+        report = inspect_dataset(arguments.rasters[0])
+        print(report)
+        if report.faults:
+            raise ValueError(f"{len(report.faults)} faults in {arguments.rasters[0]}, listed above.")
+        return
     from .raster import describe
 
     with _open(arguments) as source:
         print(describe(source))
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from .converters import convert
+
+    for note in convert(arguments.name, arguments.source, arguments.target):
+        print(note)
+    print(f"Wrote {Path(arguments.target).resolve()}; look it over with stsun inspect {arguments.target}")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -207,7 +236,9 @@ def _sensors(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 2 where the input was refused."""
     arguments = _parser().parse_args(argv)
-    command = {"demo": _demo, "inspect": _inspect, "predict": _predict, "sensors": _sensors}[arguments.command]
+    command = {"demo": _demo, "inspect": _inspect, "convert": _convert, "predict": _predict, "sensors": _sensors}[
+        arguments.command
+    ]
     try:
         command(arguments)
     except (ValueError, OSError) as error:

@@ -34,9 +34,11 @@ keys are notes that nothing reads:
         id, height, width
         images          list of {path, timestamp ?, band_set ?}, in any order: a `Sample` has them oldest first, unknown
                         dates in their place. timestamp in ISO 8601; null = unknown, whatever the raster says
-        labels          {semantic ?, change ?, semantic_per_time ?}
+        labels          {semantic ?, change ?, change_per_pair ?, semantic_per_time ?}
                             semantic: path of one map that describes all images together
                             change: path of the change between the first and the last image listed, values 0 and 1
+                            change_per_pair: list of {path, image_indices}, in place of change: one map like it for each
+                                of several pairs of images
                             semantic_per_time: list of {path, image_indices}, one map for a date or a group of dates
         task ?          what the sample is for; without it, all of `tasks` that its labels serve
         gsd_m ?         in place of that of the data set
@@ -169,8 +171,8 @@ class DatasetDescription:
                 raise DatasetError(
                     f"{place}: its labels ({', '.join(sample['labels']) or 'none'}) do not serve "
                     f"{' or '.join(wanted)}. semantic_segmentation needs semantic or semantic_per_time; "
-                    "binary_change_detection needs change and two images; semantic_change_detection "
-                    "needs semantic_per_time with two maps."
+                    "binary_change_detection needs change, or change_per_pair, and two images; "
+                    "semantic_change_detection needs semantic_per_time with two maps."
                 )
         return cls(
             path=path,
@@ -343,11 +345,37 @@ def _records(
 
 def _label_maps(sample: dict, where: str, position: Sequence[int]) -> dict[str, list[tuple[tuple[int, ...], str]]]:
     """For each task that the labels serve, (output, path) of its maps; images listed have gone to `position`."""
-    labels = _get(sample, "labels", dict, where, "an object {semantic, change, semantic_per_time}")
+    keys = "{semantic, change, change_per_pair, semantic_per_time}"
+    labels = _get(sample, "labels", dict, where, f"an object {keys}")
     where = f"{where}: labels"
-    per_time = []
-    for index, entry in enumerate(_get(labels, "semantic_per_time", list, where, "a list", [])):
-        place = f"{where}: semantic_per_time[{index}]"
+    per_time = _maps_of_images(labels, "semantic_per_time", where, position)
+    per_pair = _maps_of_images(labels, "change_per_pair", where, position)
+    for output, path in per_pair:
+        if len(output) != 2:
+            raise DatasetError(f"{where}: change_per_pair names {len(output)} images for {path}; two are compared.")
+    semantic = _get(labels, "semantic", str, where, "the path of a label map", None)
+    change = _get(labels, "change", str, where, "the path of a label map", None)
+    if change is not None and per_pair:
+        raise DatasetError(f"{where}: change and change_per_pair are both there. Keep the one that is meant.")
+    if change is not None and len(position) > 1:
+        per_pair = [(tuple(sorted((position[0], position[-1]))), change)]
+    maps = {}
+    if semantic is not None:
+        maps["semantic_segmentation"] = [(tuple(range(len(position))), semantic)]
+    elif per_time:
+        maps["semantic_segmentation"] = per_time
+    if per_pair:
+        maps["binary_change_detection"] = per_pair
+    if len(per_time) > 1:
+        maps["semantic_change_detection"] = per_time
+    return maps
+
+
+def _maps_of_images(labels: dict, key: str, where: str, position: Sequence[int]) -> list[tuple[tuple[int, ...], str]]:
+    """(images described, path) of each entry of a list of maps, in the order of the images."""
+    maps = []
+    for index, entry in enumerate(_get(labels, key, list, where, "a list", [])):
+        place = f"{where}: {key}[{index}]"
         path = _get(entry, "path", str, place, "the path of a label map")
         indices = _get(entry, "image_indices", list, place, "a list of positions in images")
         valid = all(type(index) is int and 0 <= index < len(position) for index in indices)
@@ -355,17 +383,5 @@ def _label_maps(sample: dict, where: str, position: Sequence[int]) -> dict[str, 
             raise DatasetError(
                 f"{place}: image_indices is {indices}; it must hold some of 0 to {len(position) - 1}, each once."
             )
-        per_time.append((tuple(sorted(position[index] for index in indices)), path))
-    per_time.sort()
-    semantic = _get(labels, "semantic", str, where, "the path of a label map", None)
-    change = _get(labels, "change", str, where, "the path of a label map", None)
-    maps = {}
-    if semantic is not None:
-        maps["semantic_segmentation"] = [(tuple(range(len(position))), semantic)]
-    elif per_time:
-        maps["semantic_segmentation"] = per_time
-    if change is not None and len(position) > 1:
-        maps["binary_change_detection"] = [(tuple(sorted((position[0], position[-1]))), change)]
-    if len(per_time) > 1:
-        maps["semantic_change_detection"] = per_time
-    return maps
+        maps.append((tuple(sorted(position[index] for index in indices)), path))
+    return sorted(maps)

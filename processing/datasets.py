@@ -70,6 +70,94 @@ class Sample:
     name: str = ""
 
 
+class SampleReader:
+    """Reads and checks the files that a dataset.json names, window by window.
+
+    Args:
+        description: the dataset.json.
+    """
+
+    def __init__(self, description: DatasetDescription) -> None:
+        self.description = description
+
+    def check_images(self, record: SampleRecord) -> ImageSeries:
+        """The series, with what its rasters tell."""
+        with self._open(record) as raster:
+            if (raster.height, raster.width) != (record.height, record.width):
+                raise DatasetError(
+                    f"{self.description.path}: images of sample {record.name!r} ({record.image_paths[0]}) measure "
+                    f"{raster.height} x {raster.width} pixels, but height and width say "
+                    f"{record.height} x {record.width}. Set them right."
+                )
+            return raster.series
+
+    @contextmanager
+    def _open(self, record: SampleRecord, stored: bool = False) -> Iterator["RasterSeries"]:
+        """Opens the images of a sample, in physical units or as stored."""
+        # Not at the top: samples of other sources are made where no rasterio is.
+        from .raster import open_series
+        from .raster_metadata import RasterError
+
+        acquisitions, value_scale = record.series.acquisitions, self.description.value_scale
+        scale = 1.0 if stored else None
+        if value_scale is not None and not stored:
+            scale = [[value_scale if band.kind == "reflective" else 1.0 for band in a.bands] for a in acquisitions]
+        try:
+            with open_series(
+                record.image_paths,
+                bands=[acquisition.bands for acquisition in acquisitions],
+                dates=[acquisition.datetime for acquisition in acquisitions],
+                gsd_m=record.series.gsd_m,
+                scale=scale,
+            ) as raster:
+                yield raster
+        except (RasterError, MetadataError) as error:
+            raise DatasetError(f"{self.description.path}: images of sample {record.name!r}: {error}") from error
+
+    def read_images(self, record: SampleRecord, window: Window) -> ImageSeries:
+        """A window of the images, with pixels."""
+        nodata = self.description.nodata
+        with self._open(record) as raster:
+            series = raster.read(*window)
+            declared = {fact.path for fact in raster.facts if fact.name == "nodata" and fact.value is not None}
+        undeclared = [date for date, path in enumerate(record.image_paths) if str(path) not in declared]
+        if nodata is None or not undeclared:
+            return series
+        with self._open(record, stored=True) as raster:
+            values = raster.read(*window).pixels
+        pixels = list(series.pixels)
+        for date in undeclared:
+            pixels[date] = np.where(values[date] == np.float32(nodata), np.float32(np.nan), pixels[date])
+        return replace(series, pixels=tuple(pixels), valid=None)
+
+    def count_labels(self, record: SampleRecord) -> np.ndarray:
+        """Labelled pixels of each block, (rows of blocks, columns of blocks); checks all labels on the way."""
+        counts = []
+        for top in range(0, record.height, _BLOCK):
+            strip = self.read_labels(record, (top, 0, min(_BLOCK, record.height - top), record.width))
+            labelled = (strip != IGNORE_INDEX).any(0).sum(0)
+            counts.append(np.add.reduceat(labelled, np.arange(0, record.width, _BLOCK)))
+        return np.stack(counts)
+
+    def read_labels(self, record: SampleRecord, window: Window) -> np.ndarray:
+        """(maps, height, width) uint8 positions in the classes."""
+        positions = self.description.positions(record.task)
+        maps = []
+        for path in record.label_paths:
+            values = _read_label(path, record, window)
+            outside = np.setdiff1d(values, np.fromiter(positions, dtype=np.int64))
+            if outside.size:
+                raise DatasetError(
+                    f"Label map {path} of sample {record.name!r} holds {', '.join(map(str, outside[:10]))}; "
+                    f"{', '.join(map(str, sorted(positions)))} are allowed (the ids of the classes, and ignore_index "
+                    f"{self.description.ignore_index}). Correct the map, or add the class to dataset.json."
+                )
+            lookup = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, dtype=np.uint8)
+            lookup[list(positions)] = list(positions.values())
+            maps.append(lookup[values])
+        return np.stack(maps)
+
+
 class FolderDataset(torch.utils.data.Dataset):
     """Samples of one split of a folder (the format is described at the top of `dataset_description`).
 
@@ -88,6 +176,7 @@ class FolderDataset(torch.utils.data.Dataset):
             whole samples.
         crops_per_image: windows of each sample in an epoch; items of one sample follow each other.
         seed: together with the epoch and the item's index it fixes the window.
+        labelled_only: leaves out samples in which nothing is labelled; `unlabelled` names them.
         load_pixels: False leaves the series of each sample without pixels, for work on labels or metadata alone.
         cache_bytes: memory for the pixels of small samples in each process; 0 = none are kept.
 
@@ -104,6 +193,7 @@ class FolderDataset(torch.utils.data.Dataset):
         crop_size: int | tuple[int, int] | None = None,
         crops_per_image: int = 1,
         seed: int = 0,
+        labelled_only: bool = False,
         load_pixels: bool = True,
         cache_bytes: int = 2**28,
     ) -> None:
@@ -125,12 +215,13 @@ class FolderDataset(torch.utils.data.Dataset):
         # In shared memory, so that set_epoch reaches workers that live longer than an epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._description = DatasetDescription.read(self.root / "dataset.json")
+        self._reader = SampleReader(self._description)
         self.name = self._description.name
 
         records, self._labelled_blocks = [], []
         for described in self._description.select(split, tasks):
-            record = replace(described, series=self._check_images(described))
-            blocks = self._count_labels(record)
+            record = replace(described, series=self._reader.check_images(described))
+            blocks = self._reader.count_labels(record)
             records.append(replace(record, num_labelled=int(blocks.sum())))
             self._labelled_blocks.append(blocks)
         if not any(record.num_labelled for record in records):
@@ -139,6 +230,10 @@ class FolderDataset(torch.utils.data.Dataset):
                 f"{self._description.ignore_index}, the ignore_index. Give it samples with labels, or set ignore_index "
                 "right."
             )
+        self.unlabelled: tuple[str, ...] = tuple(record.name for record in records if not record.num_labelled)
+        if labelled_only:
+            pairs = zip(records, self._labelled_blocks, strict=True)
+            records, self._labelled_blocks = zip(*(pair for pair in pairs if pair[0].num_labelled), strict=True)
         self.samples: tuple[SampleRecord, ...] = tuple(records)
         self.tasks: tuple[str, ...] = tuple(task for task in TASKS if any(record.task == task for record in records))
 
@@ -163,7 +258,7 @@ class FolderDataset(torch.utils.data.Dataset):
         record = self.samples[position // self.crops_per_image]
         window = self._window(position)
         if self.load_pixels:
-            series = self._cached(record, window) or self._read_images(record, window)
+            series = self._cached(record, window) or self._reader.read_images(record, window)
         else:
             series = replace(record.series, transform=window_transform(record.series.transform, *window[:2]))
         return Sample(
@@ -171,7 +266,7 @@ class FolderDataset(torch.utils.data.Dataset):
             task=record.task,
             classes=self.class_names(record.task),
             outputs=record.outputs,
-            labels=self._read_labels(record, window),
+            labels=self._reader.read_labels(record, window),
             source=self.name,
             name=record.name,
         )
@@ -204,7 +299,7 @@ class FolderDataset(torch.utils.data.Dataset):
             block = rng.choice(blocks.size, p=blocks.ravel() / blocks.sum())
             top, left = (int(index) * _BLOCK for index in np.unravel_index(block, blocks.shape))
             part = (top, left, min(_BLOCK, size[0] - top), min(_BLOCK, size[1] - left))
-            row, column = labelled_pixel(rng, self._read_labels(self.samples[which], part))
+            row, column = labelled_pixel(rng, self._reader.read_labels(self.samples[which], part))
             pixel = top + row, left + column
         return crop_window(rng, size, self.crop_size, pixel)
 
@@ -215,87 +310,11 @@ class FolderDataset(torch.utils.data.Dataset):
             num_bytes = 4 * record.height * record.width * _num_channels(record)
             if num_bytes > min(_SMALL_BYTES, self.cache_bytes - self._cache_size):
                 return None
-            self._cache[key] = self._read_images(record, (0, 0, record.height, record.width))
+            self._cache[key] = self._reader.read_images(record, (0, 0, record.height, record.width))
             self._cache_size += num_bytes
         series = self._cache[key].crop(*window)
         # What becomes of the sample must not change what is kept.
         return replace(series, pixels=tuple(map(np.copy, series.pixels)), valid=tuple(map(np.copy, series.valid)))
-
-    def _check_images(self, record: SampleRecord) -> ImageSeries:
-        """The series, with what its rasters tell."""
-        with self._open(record) as raster:
-            if (raster.height, raster.width) != (record.height, record.width):
-                raise DatasetError(
-                    f"{self._description.path}: images of sample {record.name!r} ({record.image_paths[0]}) measure "
-                    f"{raster.height} x {raster.width} pixels, but height and width say "
-                    f"{record.height} x {record.width}. Set them right."
-                )
-            return raster.series
-
-    @contextmanager
-    def _open(self, record: SampleRecord, stored: bool = False) -> Iterator["RasterSeries"]:
-        """Opens the images of a sample, in physical units or as stored."""
-        # Not at the top: samples of other sources are made where no rasterio is.
-        from .raster import open_series
-        from .raster_metadata import RasterError
-
-        acquisitions, value_scale = record.series.acquisitions, self._description.value_scale
-        scale = 1.0 if stored else None
-        if value_scale is not None and not stored:
-            scale = [[value_scale if band.kind == "reflective" else 1.0 for band in a.bands] for a in acquisitions]
-        try:
-            with open_series(
-                record.image_paths,
-                bands=[acquisition.bands for acquisition in acquisitions],
-                dates=[acquisition.datetime for acquisition in acquisitions],
-                gsd_m=record.series.gsd_m,
-                scale=scale,
-            ) as raster:
-                yield raster
-        except (RasterError, MetadataError) as error:
-            raise DatasetError(f"{self._description.path}: images of sample {record.name!r}: {error}") from error
-
-    def _read_images(self, record: SampleRecord, window: Window) -> ImageSeries:
-        nodata = self._description.nodata
-        with self._open(record) as raster:
-            series = raster.read(*window)
-            declared = {fact.path for fact in raster.facts if fact.name == "nodata" and fact.value is not None}
-        undeclared = [date for date, path in enumerate(record.image_paths) if str(path) not in declared]
-        if nodata is None or not undeclared:
-            return series
-        with self._open(record, stored=True) as raster:
-            values = raster.read(*window).pixels
-        pixels = list(series.pixels)
-        for date in undeclared:
-            pixels[date] = np.where(values[date] == np.float32(nodata), np.float32(np.nan), pixels[date])
-        return replace(series, pixels=tuple(pixels), valid=None)
-
-    def _count_labels(self, record: SampleRecord) -> np.ndarray:
-        """Labelled pixels of each block, (rows of blocks, columns of blocks); checks all labels on the way."""
-        counts = []
-        for top in range(0, record.height, _BLOCK):
-            strip = self._read_labels(record, (top, 0, min(_BLOCK, record.height - top), record.width))
-            labelled = (strip != IGNORE_INDEX).any(0).sum(0)
-            counts.append(np.add.reduceat(labelled, np.arange(0, record.width, _BLOCK)))
-        return np.stack(counts)
-
-    def _read_labels(self, record: SampleRecord, window: Window) -> np.ndarray:
-        """(maps, height, width) uint8 positions in the classes."""
-        positions = self._description.positions(record.task)
-        maps = []
-        for path in record.label_paths:
-            values = _read_label(path, record, window)
-            outside = np.setdiff1d(values, np.fromiter(positions, dtype=np.int64))
-            if outside.size:
-                raise DatasetError(
-                    f"Label map {path} of sample {record.name!r} holds {', '.join(map(str, outside[:10]))}; "
-                    f"{', '.join(map(str, sorted(positions)))} are allowed (the ids of the classes, and ignore_index "
-                    f"{self._description.ignore_index}). Correct the map, or add the class to dataset.json."
-                )
-            lookup = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, dtype=np.uint8)
-            lookup[list(positions)] = list(positions.values())
-            maps.append(lookup[values])
-        return np.stack(maps)
 
 
 def band_statistics(dataset: FolderDataset) -> dict[str, dict[str, float | None]]:
@@ -332,7 +351,7 @@ def band_statistics(dataset: FolderDataset) -> dict[str, dict[str, float | None]
         seen.update(record.image_paths)
         rows = max(1, _MAX_VALUES // (record.width * _num_channels(record)))
         for top in range(0, record.height if new else 0, rows):
-            part = dataset._read_images(record, (top, 0, min(rows, record.height - top), record.width))
+            part = dataset._reader.read_images(record, (top, 0, min(rows, record.height - top), record.width))
             for band, array, valid in (
                 (band, array, part.valid[date])
                 for date in new

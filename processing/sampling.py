@@ -53,10 +53,11 @@ class MixtureDataset(Dataset):
 
 
 class MixtureBatchSampler(Sampler[list[Draw]]):
-    """Batches of draws, each batch out of one source, which is drawn by weight.
+    """Batches of draws from sources that are drawn by weight: one source a batch, or one a sample.
 
-    A batch of one source wastes no padding on others with more dates or bands. Step `n` is the same batch in every run
-    of the same seed, wherever the run started; several processes share each global batch between them.
+    A batch of one source wastes no padding on others with more dates or bands; a mixed one hears all sources at every
+    step. Step `n` is the same batch in every run of the same seed, wherever the run started; several processes share
+    each global batch between them.
 
     Args:
         dataset: the mixture.
@@ -67,6 +68,7 @@ class MixtureBatchSampler(Sampler[list[Draw]]):
         start: number of the first step, for a run that is resumed.
         rank: number of this process.
         num_processes: how many share a batch.
+        grouped: whether all samples of a batch come from one source.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class MixtureBatchSampler(Sampler[list[Draw]]):
         start: int = 0,
         rank: int = 0,
         num_processes: int = 1,
+        grouped: bool = True,
     ):
         weights = np.ones(len(dataset.sources)) if weights is None else np.asarray(weights, dtype=float)
         if len(weights) != len(dataset.sources) or not (weights >= 0).all() or weights.sum() <= 0:
@@ -90,7 +93,7 @@ class MixtureBatchSampler(Sampler[list[Draw]]):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         self.dataset, self.batch_size, self.num_steps, self.start = dataset, batch_size, num_steps, start
         self.weights, self.seed = weights / weights.sum(), seed
-        self.rank, self.num_processes = rank, num_processes
+        self.rank, self.num_processes, self.grouped = rank, num_processes, grouped
 
     def __len__(self) -> int:
         """Steps that are left."""
@@ -100,9 +103,10 @@ class MixtureBatchSampler(Sampler[list[Draw]]):
         """Yields this process's share of the batch of each step."""
         for step in range(self.start, self.num_steps):
             rng = np.random.default_rng((self.seed, step))
-            source = int(rng.choice(len(self.weights), p=self.weights))
             size = self.batch_size * self.num_processes
-            items = rng.integers(len(self.dataset.sources[source]), size=size)
+            drawn = rng.choice(len(self.weights), size=1 if self.grouped else size, p=self.weights)
+            sources = np.broadcast_to(drawn, size)
+            items = rng.integers([len(self.dataset.sources[source]) for source in sources])
             seeds = rng.integers(2**62, size=size)
-            batch = [(source, int(item), int(seed)) for item, seed in zip(items, seeds, strict=True)]
+            batch = [tuple(map(int, draw)) for draw in zip(sources, items, seeds, strict=True)]
             yield batch[self.rank :: self.num_processes]

@@ -14,6 +14,7 @@ from stsun_processing.augmentation import (
     random_dates,
     random_flip_rotate,
     random_gain,
+    random_reversal,
 )
 from stsun_processing.datasets import Sample
 from stsun_processing.metadata import Acquisition, Band, ImageSeries
@@ -208,6 +209,43 @@ def test_binary_change_keeps_the_dates_compared():
     assert source_dates(sample, random_dates(sample, np.random.default_rng(0), max_dates=1)) == [0, 3]
     with pytest.raises(AugmentationError, match="max_dates"):
         random_dates(sample, np.random.default_rng(0), max_dates=0)
+
+
+def test_of_several_changes_those_stay_whose_two_dates_do():
+    pairs = ((0, 1), (1, 2), (2, 3))
+    sample = make_sample("binary_change_detection", outputs=pairs)
+    seen = set()
+    for seed in range(200):
+        fewer = random_dates(sample, np.random.default_rng(seed))
+        dates = source_dates(sample, fewer)
+        kept = [(dates[before], dates[after]) for before, after in fewer.outputs]
+        assert kept == [pair for pair in pairs if set(pair) <= set(dates)]
+        assert kept
+        np.testing.assert_array_equal(fewer.labels, sample.labels[[pairs.index(pair) for pair in kept]])
+        seen.add(tuple(dates))
+    assert seen == {(0, 1), (1, 2), (2, 3), (0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3), (0, 1, 2, 3)}
+
+
+def test_reversal_swaps_before_and_after_of_binary_change_only():
+    sample = make_sample("binary_change_detection", outputs=((0, 1), (1, 3)))
+    outcomes = []
+    for seed in range(200):
+        turned = random_reversal(sample, np.random.default_rng(seed))
+        outcomes.append(turned.outputs == ((1, 0), (3, 1)))
+        assert outcomes[-1] or turned.outputs == sample.outputs
+        assert turned.labels is sample.labels
+        assert turned.series is sample.series
+    assert 0.35 < np.mean(outcomes) < 0.65
+    for task in ("semantic_segmentation", "semantic_change_detection"):
+        semantic = make_sample(task)
+        assert all(random_reversal(semantic, np.random.default_rng(seed)) is semantic for seed in range(10))
+
+
+def test_a_reversed_change_still_keeps_its_dates():
+    sample = make_sample("binary_change_detection", outputs=((3, 0),))
+    for seed in range(20):
+        fewer = random_dates(sample, np.random.default_rng(seed))
+        assert [source_dates(sample, fewer)[position] for position in fewer.outputs[0]] == [3, 0]
 
 
 def test_jitter_moves_numbers_only_and_equal_bands_alike():

@@ -2,6 +2,7 @@ import copy
 import json
 import os
 import pickle
+import tracemalloc
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -335,6 +336,75 @@ def test_small_images_are_returned_whole_and_unlabelled_ones_anywhere(folder):
     assert [record.num_labelled > 0 for record in dataset.samples] == [True, False]
     assert {dataset[index].series.size for index in range(40)} == {(HEIGHT, 10)}
     assert len({dataset[index].series.transform for index in range(20, 40)}) > 8
+
+
+def test_samples_without_labels_are_left_out_of_training_and_named(folder):
+    write(folder.root / "labels/none.tif", np.full((HEIGHT, WIDTH), 255, np.uint8))
+    for name in ("b", "c"):
+        folder.json["samples"].append(folder.sample(name, ["t1"], {"semantic": "labels/none.tif"}))
+    folder.json["splits"]["train"] = ["b", "a", "c"]
+    dataset = folder.open(crop_size=8, crops_per_image=30, labelled_only=True)
+    assert [record.name for record in dataset.samples] == ["a"]
+    assert dataset.unlabelled == folder.open().unlabelled == ("b", "c")
+    assert all((sample.labels != 255).any() for sample in dataset)
+
+
+def test_a_large_scene_is_never_in_memory_as_a_whole(folder):
+    side = 3000
+    folder.root.mkdir(exist_ok=True)
+    numbers = np.random.default_rng(0).integers(0, 200, (3, side, side)).astype(np.uint8)
+    write(folder.root / "images/scene.tif", numbers, tiled=True, blockxsize=256, blockysize=256)
+    write(folder.root / "labels/scene.tif", numbers[0] // 100 * 40, tiled=True, blockxsize=256, blockysize=256)
+    sample = folder.sample("scene", ["scene"], {"semantic": "labels/scene.tif"}) | {"height": side, "width": side}
+    folder.json |= {"samples": [sample], "splits": {"train": ["scene"]}, "classes": [{"id": 0, "name": "a"}]}
+    folder.json["classes"].append({"id": 40, "name": "b"})
+    del folder.json["value_scale"]
+    folder.open(crop_size=8)[0]  # what is imported or cached at the first use does not count
+    tracemalloc.start()
+    try:
+        dataset = folder.open(crop_size=128, crops_per_image=5)
+        assert dataset.samples[0].num_labelled == side * side
+        checked = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        for window in dataset:
+            row, column = (round((window.series.transform[5] - 5_000_000) / -10),
+                           round((window.series.transform[2] - 500_000) / 10))  # fmt: skip
+            place = slice(row, row + 128), slice(column, column + 128)
+            np.testing.assert_array_equal(window.series.pixels[0], numbers[:, *place])
+        read = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        statistics = band_statistics(dataset)
+        summed = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert statistics["B08"]["mean"] == pytest.approx(numbers[1].mean(), rel=1e-6)
+    whole = 4 * numbers.size  # as float32, which is what a sample holds
+    assert checked < whole / 4
+    assert read < whole / 20
+    assert summed < 6 * 4 * datasets._MAX_VALUES  # _MAX_VALUES at once, and copies of them
+
+
+def test_changes_between_several_pairs_of_images(folder):
+    folder.json |= {"tasks": ["binary_change_detection"]}
+    maps = [np.random.default_rng(seed).integers(0, 2, (HEIGHT, WIDTH)).astype(np.uint8) for seed in range(2)]
+    for index, array in enumerate(maps):
+        write(folder.root / f"labels/pair{index}.tif", array)
+    pairs = [
+        {"path": "labels/pair1.tif", "image_indices": [0, 2]},
+        {"path": "labels/pair0.tif", "image_indices": [1, 0]},
+    ]
+    names, dates = ["t2", "t0", "t1"], ["2020-01-01", "2019-01-01", None]
+    folder.json["samples"] = [folder.sample("a", names, {"change_per_pair": pairs}, dates)]
+    sample = folder.open()[0]
+    # Dates in order put t0 first and t2 second.
+    assert sample.outputs == ((0, 1), (1, 2))
+    np.testing.assert_array_equal(sample.labels, maps)
+    pairs[0]["image_indices"] = [0, 1, 2]
+    with pytest.raises(DatasetError, match=r"'a'.*change_per_pair names 3 images for labels/pair1.tif; two"):
+        folder.open()
+    folder.json["samples"][0]["labels"] = {"change_per_pair": pairs[1:], "change": "labels/pair0.tif"}
+    with pytest.raises(DatasetError, match="change and change_per_pair"):
+        folder.open()
 
 
 def test_without_pixels_everything_else_is_the_same(folder):

@@ -21,21 +21,44 @@ def test_a_batch_comes_from_one_source_and_its_draws_are_valid():
             assert data[draw] == f"{draw[0]}-{draw[1]}"
 
 
-def test_sources_take_turns_by_weight_not_by_size():
-    drawn = [batch[0][0] for batch in batches(2, 10_000, num_steps=2000, weights=[3, 1])]
+def test_a_mixed_batch_draws_a_source_for_each_sample():
+    data = mixture(3, 50)
+    mixed = list(MixtureBatchSampler(data, 4, 100, grouped=False))
+    for batch in mixed:
+        for draw in batch:
+            assert data[draw] == f"{draw[0]}-{draw[1]}"
+    # All four from one source has probability 1/8.
+    assert 0.75 < np.mean([len({source for source, _, _ in batch}) == 2 for batch in mixed]) < 0.97
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_sources_take_turns_by_weight_not_by_size(grouped):
+    drawn = [batch[0][0] for batch in batches(2, 10_000, num_steps=2000, weights=[3, 1], grouped=grouped)]
     # Three standard deviations of 2000 draws with probability 3/4.
     assert abs(np.mean(np.equal(drawn, 0)) - 0.75) < 3 * np.sqrt(0.75 * 0.25 / 2000)
 
 
-def test_a_resumed_run_sees_the_batches_that_it_would_have_seen():
-    assert batches(5, 7, start=120) == batches(5, 7)[120:]
+@pytest.mark.parametrize("grouped", [True, False])
+def test_items_of_a_source_are_equally_likely(grouped):
+    items = [draw[1] for batch in batches(2, 10, num_steps=3000, grouped=grouped) for draw in batch if draw[0] == 1]
+    counts = np.bincount(items, minlength=10)
+    np.testing.assert_allclose(counts / counts.sum(), 0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_resumed_run_sees_the_batches_that_it_would_have_seen(grouped):
+    assert batches(5, 7, start=120, grouped=grouped) == batches(5, 7, grouped=grouped)[120:]
     assert batches(5, 7, seed=1) != batches(5, 7)
 
 
-def test_processes_share_the_batch_of_one_process():
-    shares = [list(MixtureBatchSampler(mixture(5, 7), 2, 50, rank=rank, num_processes=2)) for rank in range(2)]
+@pytest.mark.parametrize("grouped", [True, False])
+def test_processes_share_the_batch_of_one_process(grouped):
+    shares = [
+        list(MixtureBatchSampler(mixture(5, 7), 2, 50, rank=rank, num_processes=2, grouped=grouped))
+        for rank in range(2)
+    ]
     together = [sorted(first + second) for first, second in zip(*shares, strict=True)]
-    assert together == [sorted(batch) for batch in batches(5, 7, num_steps=50)]
+    assert together == [sorted(batch) for batch in batches(5, 7, num_steps=50, grouped=grouped)]
 
 
 def test_augmentations_get_the_seed_of_the_draw():
