@@ -9,8 +9,10 @@ from transformers import (
 
 # From its own module: the top level of older releases offers it only where torchvision is installed.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from stsun_processing.image_processing_stsun import STSUNImageProcessor
+from stsun_processing.pipeline_stsun import DensePredictionPipeline
 
 from .configuration_stsun import STSUNConfig
 from .modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation, STSUNModel, STSUNPreTrainedModel
@@ -24,6 +26,10 @@ AutoImageProcessor.register(
     STSUNConfig, image_processor_classes={"torchvision": STSUNImageProcessor, "pil": STSUNImageProcessor}
 )
 
+PIPELINE_REGISTRY.register_pipeline(
+    "dense-prediction", DensePredictionPipeline, pt_model=AutoModelForUniversalSegmentation, type="image"
+)
+
 # Saved checkpoints carry their code, so that they also load where this package is not installed.
 STSUNConfig.register_for_auto_class("AutoConfig")
 STSUNModel.register_for_auto_class("AutoModel")
@@ -32,6 +38,7 @@ STSUNForSemanticSegmentation.register_for_auto_class("AutoModelForSemanticSegmen
 STSUNImageProcessor.register_for_auto_class("AutoImageProcessor")
 
 __all__ = [
+    "DensePredictionPipeline",
     "STSUNConfig",
     "STSUNForDensePrediction",
     "STSUNForSemanticSegmentation",

@@ -48,6 +48,7 @@ ROLE_CONTEXT, ROLE_DESCRIBED, ROLE_BEFORE, ROLE_AFTER = range(4)
 IMPLAUSIBLE_FACTOR = 10.0
 
 Outputs = Sequence[Sequence[int]]
+BandInput = Band | Mapping[str, Any]
 ImageSeriesInput = ImageSeries | np.ndarray | torch.Tensor | Sequence[Any]
 
 
@@ -159,7 +160,7 @@ class STSUNImageProcessor(BaseImageProcessor):
         *,
         outputs: Outputs | Sequence[Outputs] | None = None,
         labels: Any = None,
-        bands: Sequence[Band] | Sequence[Sequence[Band]] | None = None,
+        bands: Sequence[BandInput] | Sequence[Sequence[BandInput]] | None = None,
         timestamps: Sequence[Any] | None = None,
         gsd_m: float | None = None,
         statistics: str | Sequence[str | None] | None = None,
@@ -182,7 +183,9 @@ class STSUNImageProcessor(BaseImageProcessor):
                 semantic segmentation, one a date for semantic change detection, one for each two neighbouring dates for
                 binary change detection.
             labels: (maps, height, width) positions in `classes`, 255 = not labelled; one array a series.
-            bands: for arrays: the [`Band`] records of the channels, or one list of them a date.
+            bands: for arrays: what the channels are, as [`Band`] records or dictionaries with their fields, such as
+                `{"name": "B04", "kind": "reflective", "center_nm": 665.0, "fwhm_nm": 30.0}`; or one list of them a
+                date.
             timestamps: for arrays: the dates (ISO 8601 text, `datetime`, `numpy.datetime64`; `None` = unknown), oldest
                 first.
             gsd_m: for arrays: ground sampling distance in metres a pixel.
@@ -267,17 +270,17 @@ class STSUNImageProcessor(BaseImageProcessor):
         images: ImageSeriesInput, bands: Any, timestamps: Sequence[Any] | None, gsd_m: float | None
     ) -> list[ImageSeries]:
         """Series with pixels from everything that `preprocess` takes."""
-        if isinstance(images, ImageSeries):
+        if _is_series(images):
             images = [images]
         if not isinstance(images, (np.ndarray, torch.Tensor)) and len(images) == 0:
             raise ValueError("No image was given.")
-        if not isinstance(images, (np.ndarray, torch.Tensor)) and isinstance(images[0], ImageSeries):
+        if not isinstance(images, (np.ndarray, torch.Tensor)) and _is_series(images[0]):
             if bands is not None or timestamps is not None or gsd_m is not None:
                 raise ValueError(
                     "bands, timestamps and gsd_m describe arrays; an ImageSeries carries its own. Leave them out."
                 )
             for series in images:
-                if not isinstance(series, ImageSeries):
+                if not _is_series(series):
                     raise ValueError(f"Give a list of ImageSeries only, got one of {type(series).__name__}.")
                 if series.pixels is None:
                     raise ValueError("This series holds no pixels: read them with stsun_processing.read_series(...).")
@@ -293,7 +296,8 @@ class STSUNImageProcessor(BaseImageProcessor):
                 "Arrays need bands=[Band(...), ...], one record a channel (see stsun_processing.sensor_bands): without "
                 "them nothing says what the channels are."
             )
-        per_date = [bands] * len(arrays) if isinstance(bands[0], Band) else list(bands)
+        per_date = [bands] * len(arrays) if isinstance(bands[0], (Band, Mapping)) else list(bands)
+        per_date = [[b if isinstance(b, Band) else Band.from_dict(b) for b in date] for date in per_date]
         dates = [None] * len(arrays) if timestamps is None else list(timestamps)
         for name, values in (("bands", per_date), ("timestamps", dates)):
             if len(values) != len(arrays):
@@ -617,6 +621,11 @@ def _is_nested(outputs: Sequence[Any]) -> bool:
         if entry is not None:
             return len(entry) > 0 and not isinstance(entry[0], (int, np.integer))
     return True
+
+
+def _is_series(images: Any) -> bool:
+    """Whether this is an [`ImageSeries`]; one by name too, since the code in a checkpoint's folder defines it anew."""
+    return isinstance(images, ImageSeries) or type(images).__name__ == ImageSeries.__name__
 
 
 def _span(days: np.ndarray) -> tuple[float, float]:
