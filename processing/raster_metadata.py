@@ -203,7 +203,11 @@ class _Date:
     end: datetime
 
     def contradicts(self, other: "_Date") -> bool:
-        return self.start > other.end + DATE_TOLERANCE or other.start > self.end + DATE_TOLERANCE
+        earlier, later = sorted((self, other), key=lambda date: (date.start, date.end))
+        if max(self.end - self.start, other.end - other.start) > timedelta(days=1):
+            # A period ends where the next one begins.
+            return later.start >= earlier.end > earlier.start or later.start > earlier.end
+        return later.start - earlier.end > DATE_TOLERANCE
 
 
 def abridged(items: Iterable[Any]) -> str:
@@ -405,9 +409,8 @@ def _tag_date(text: str, source: str) -> _Date | None:
     try:
         value = parse_datetime(text)
         # `parse_datetime` takes the middle of a year or a month, and the first instant of a day.
-        half_open = {4: timedelta(days=183), 7: timedelta(days=16)}.get(len(text), timedelta(0))
-        after = timedelta(days=1) if len(text) == 10 else half_open
-        return _Date(value, source, value - half_open, value + after)
+        first = datetime(value.year, value.month if len(text) == 7 else 1, 1) if len(text) in (4, 7) else value
+        return _Date(value, source, first, value + (value - first) + timedelta(days=len(text) == 10))
     except (MetadataError, OverflowError):
         return None
 
@@ -662,7 +665,7 @@ def _length(where: str, name: str, text: str, unit: str, source: str) -> list[_L
             f"{where} gives a wavelength in {unit!r} ({source}). Known units are {known}. Give the bands with "
             "bands=[...]."
         )
-    value = float(number) * factor
+    value = float(number * Decimal(str(factor)))
     smallest = MIN_WAVELENGTH_NM if name == "center_nm" else _MIN_UNITLESS_WIDTH_NM if unit in _NO_UNIT else 0.0
     if value < smallest or value <= 0:
         raise RasterError(

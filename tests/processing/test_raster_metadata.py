@@ -221,6 +221,8 @@ def test_unknown_bands_name_file_and_remedies(tmp_path):
         # The middle of the year stands for a year; any day of that year agrees.
         ({"TIMESTAMP": "2021", "DATETIME": "2021-12-30"}, "a.tif", datetime(2021, 7, 2, 12)),
         ({"TIMESTAMP": "2021-07", "DATETIME": "2021-07-01"}, "a.tif", datetime(2021, 7, 16, 12)),
+        ({"TIMESTAMP": "2021-07", "DATETIME": "2021-07-31T23:59:59"}, "a.tif", datetime(2021, 7, 16, 12)),
+        ({"TIMESTAMP": "2021-05-01/2021-05-30", "DATETIME": "2021-05-09"}, "a.tif", datetime(2021, 5, 16)),
         ({"TIMESTAMP": "soon"}, "a.tif", None),
         ({}, "T33_2021-07-23_x.tif", datetime(2021, 7, 23)),
         ({}, "T33_20210723.tif", datetime(2021, 7, 23)),
@@ -246,7 +248,9 @@ def test_date(tmp_path, tags, name, expected):
     ("tags", "name"),
     [
         ({"TIMESTAMP": "2021-07-23", "ACQUISITION_DATE": "2021-07-25"}, "a.tif"),
-        ({"TIMESTAMP": "2021", "ACQUISITION_DATE": "2022-07-25"}, "a.tif"),
+        ({"TIMESTAMP": "2021", "ACQUISITION_DATE": "2022-01-01"}, "a.tif"),
+        ({"TIMESTAMP": "2021-07", "ACQUISITION_DATE": "2021-06"}, "a.tif"),
+        ({"TIMESTAMP": "2021-05-01/2021-06-01", "ACQUISITION_DATE": "2021-07-02"}, "a.tif"),
         ({"TIFFTAG_DATETIME": "2024:01:01 00:00:00"}, "a_20210723.tif"),
     ],
 )
