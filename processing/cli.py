@@ -121,7 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", help="folder that its archives were unpacked into; it stays as it is")
     convert.add_argument("target", help="folder to make, which refers to the images of the source")
 
-    predict = commands.add_parser("predict", help="predict maps of a whole scene into a GeoTIFF")
+    predict = commands.add_parser(
+        "predict",
+        help="predict maps of a whole scene into GeoTIFFs",
+        description="Predicts maps of a scene of any size. Unfinished work is kept in OUT.TIF.work: after a failure or "
+        "a kill the same command goes on from there. To share the work among processes, run it by accelerate launch "
+        "--multi_gpu --num_processes N -m stsun_processing.cli predict ... (on CPUs too).",
+    )
     _add_raster_arguments(predict)
     predict.add_argument("--checkpoint", required=True, help="folder or Hub id of a checkpoint")
     predict.add_argument("--task", required=True, help="task, such as semantic_segmentation")
@@ -131,7 +137,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="classes asked for, in the order of the map's values (default: all)",
     )
-    predict.add_argument("-o", "--output", required=True, metavar="OUT.TIF", help="GeoTIFF to write, one band a map")
     predict.add_argument(
         "--maps",
         nargs="+",
@@ -140,11 +145,47 @@ def _parser() -> argparse.ArgumentParser:
         help="what each map describes: positions of rasters from 0, for change before,after (default: by task)",
     )
     predict.add_argument("--statistics", help="data set whose band statistics normalise the input (default: by bands)")
-    predict.add_argument("--tile-size", type=int, default=256, help="side of a tile in pixels (default: %(default)s)")
-    predict.add_argument("--overlap", type=int, default=64, help="pixels that tiles share (default: %(default)s)")
-    predict.add_argument("--batch-size", type=int, default=4, help="tiles a forward pass (default: %(default)s)")
-    predict.add_argument("--cell-size", type=int, help="side of a cell in pixels (default: 1 for tiles up to 256)")
-    predict.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
+    outputs = predict.add_argument_group("outputs", "GeoTIFFs are Cloud Optimized, with overviews, and nodata is 255.")
+    outputs.add_argument("-o", "--output", required=True, metavar="OUT.TIF", help="class maps, one band a map")
+    outputs.add_argument(
+        "--probabilities",
+        metavar="OUT.TIF",
+        help="probability of each class of each map, as bytes of 0.004 (the scale that the file names)",
+    )
+    outputs.add_argument(
+        "--margin", metavar="OUT.TIF", help="probability of the best class less that of the second, likewise"
+    )
+    outputs.add_argument(
+        "--change",
+        metavar="OUT.TIF",
+        help="for semantic_change_detection: 1 where a map differs from the next, else 0",
+    )
+    outputs.add_argument(
+        "--from-to",
+        metavar="OUT.TIF",
+        help="for semantic_change_detection: from which class to which, one value a pair of classes, with their names",
+    )
+    outputs.add_argument(
+        "--polygons",
+        metavar="OUT.GPKG",
+        help="outlines of the areas of one class, .gpkg or .geojson (needs pip install 'stsun[vector]')",
+    )
+    outputs.add_argument("--quick-look", metavar="OUT.PNG", help="a picture of the class maps with their legend")
+    tiles = predict.add_argument_group("tiles")
+    tiles.add_argument("--tile-size", type=int, default=256, help="side of a tile in pixels (default: %(default)s)")
+    tiles.add_argument(
+        "--overlap", type=int, default=64, help="pixels that tiles share at least (default: %(default)s)"
+    )
+    tiles.add_argument("--batch-size", type=int, default=4, help="tiles a forward pass (default: %(default)s)")
+    tiles.add_argument("--cell-size", type=int, help="side of a cell in pixels (default: 1 for tiles up to 256)")
+    tiles.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
+    again = predict.add_argument_group("unfinished work")
+    again.add_argument("--restart", action="store_true", help="discard that of an earlier command")
+    again.add_argument(
+        "--accept-inputs",
+        action="store_true",
+        help="go on with it although input files have changed since: a damaged one was fetched again",
+    )
 
     sensors = commands.add_parser("sensors", help="list the sensors that are known, or the bands of one")
     sensors.add_argument("name", nargs="?", help="a sensor")
@@ -186,14 +227,17 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    names = ("output", "probabilities", "margin", "change", "from_to", "polygons", "quick_look")
+    files = [path for path in (getattr(arguments, name) for name in names) if path is not None]
+    for path in files:
+        if any(Path(raster).resolve() == Path(path).resolve() for raster in arguments.rasters):
+            raise ValueError(f"The output {path} is one of the inputs and would replace it. Name another file.")
     from .raster_output import check_writable
 
     check_writable(arguments.output)
-    if any(Path(raster).resolve() == Path(arguments.output).resolve() for raster in arguments.rasters):
-        raise ValueError(f"The output {arguments.output} is one of the inputs and would replace it. Name another file.")
     import torch
 
-    from .inference import load_checkpoint, predict_raster
+    from .inference import join_processes, load_checkpoint, predict_raster
 
     with _open(arguments) as source:
         device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -201,6 +245,10 @@ def _predict(arguments: argparse.Namespace) -> None:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"Device {device!r} cannot be used: {error} Name another with --device.") from error
+        state = join_processes(device)
+        if state.num_processes > 1:
+            # Each process has a device of its own.
+            device = state.device
         model, processor = load_checkpoint(arguments.checkpoint)
         predict_raster(
             model.to(device),
@@ -210,13 +258,23 @@ def _predict(arguments: argparse.Namespace) -> None:
             arguments.task,
             arguments.classes,
             arguments.maps,
+            probabilities=arguments.probabilities,
+            margin=arguments.margin,
+            change=arguments.change,
+            from_to=arguments.from_to,
+            polygons=arguments.polygons,
+            quick_look=arguments.quick_look,
+            restart=arguments.restart,
+            accept_inputs=arguments.accept_inputs,
             tile_size=arguments.tile_size,
             overlap=arguments.overlap,
             batch_size=arguments.batch_size,
             statistics=arguments.statistics,
             cell_size=arguments.cell_size,
         )
-    print(f"Wrote {Path(arguments.output).resolve()}")
+    if state.is_main_process:
+        for path in files:
+            print(f"Wrote {Path(path).resolve()}")
 
 
 def _sensors(arguments: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .metadata import IGNORE_INDEX, ImageSeries
+from .metadata import ImageSeries
 
 Colour = tuple[int, int, int]
 
@@ -58,6 +58,11 @@ _PALETTE: tuple[Colour, ...] = (
 # Two colours closer than this (Euclidean, 0-255 each) are hard to tell apart on a map.
 _MIN_COLOUR_DISTANCE = 48.0
 NODATA_COLOUR = (0, 0, 0)
+MAPS_A_ROW = 4
+# Small maps are magnified to this many pixels: the caption and the legend need room.
+MIN_MAP_PIXELS = 320
+# Of longer legends only the classes that a picture shows are drawn.
+MAX_LEGEND = 32
 
 
 def default_colours(names: Sequence[str]) -> list[Colour]:
@@ -93,11 +98,27 @@ def default_colours(names: Sequence[str]) -> list[Colour]:
 
 
 def colour_map(labels: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
-    """(height, width) class positions as a picture; 255 is black."""
-    table = np.zeros((256, 3), dtype=np.uint8)
-    table[: len(colours)] = colours
-    table[IGNORE_INDEX] = NODATA_COLOUR
-    return Image.fromarray(table[labels.astype(np.uint8)])
+    """(height, width) class positions as a picture; 255, and whatever else has no colour, is black."""
+    table = np.array([*colours, NODATA_COLOUR], dtype=np.uint8)
+    return Image.fromarray(table[np.minimum(labels, len(colours))])
+
+
+def map_sheet(maps: np.ndarray, captions: Sequence[str], legend: Mapping[str, Colour]) -> Image.Image:
+    """Class maps side by side, at most four a row, with their legend.
+
+    Args:
+        maps: (maps, height, width) positions in the legend; what lies beyond it is nodata.
+        captions: one a map.
+        legend: colour of each class name; of many, those that the maps show come into the picture.
+    """
+    colours = list(legend.values())
+    pictures = [(caption, colour_map(labels, colours)) for caption, labels in zip(captions, maps, strict=True)]
+    rows = [("", pictures[first : first + MAPS_A_ROW]) for first in range(0, len(pictures), MAPS_A_ROW)]
+    if len(legend) > MAX_LEGEND:
+        shown = set(np.unique(maps).tolist())
+        legend = {name: colour for index, (name, colour) in enumerate(legend.items()) if index in shown}
+    cell = max(max(maps.shape[1:]), MIN_MAP_PIXELS)
+    return mosaic(rows, {**legend, "no data": NODATA_COLOUR}, cell=cell)
 
 
 def quick_look(series: ImageSeries, index: int) -> Image.Image:
