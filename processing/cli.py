@@ -17,7 +17,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .raster import RasterSeries
@@ -30,6 +30,23 @@ def _pairs(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
+def _factor(text: str) -> float | str:
+    return text if text == "/" else float(text)
+
+
+def _by_date(values: list[Any] | None) -> list[Any] | None:
+    """Values for all dates, or one list a date where `/` parts them."""
+    if not values or "/" not in values:
+        return values
+    dates: list[list[Any]] = [[]]
+    for value in values:
+        if value == "/":
+            dates.append([])
+        else:
+            dates[-1].append(value)
+    return dates
+
+
 def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "rasters",
@@ -39,16 +56,24 @@ def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
         "or, for several dates, a netCDF or Zarr cube",
     )
     parser.add_argument(
-        "--sensor", help="name of the sensor, for rasters that only name their bands (see stsun sensors)"
+        "--sensor",
+        metavar="NAME[,NAME...]",
+        help="sensor, where rasters only name their bands (see stsun sensors); one for all dates, or one a date: s1,s2",
     )
-    parser.add_argument("--bands", nargs="+", metavar="NAME", help="names of the bands, where the files do not tell")
+    parser.add_argument(
+        "--bands",
+        nargs="+",
+        metavar="NAME",
+        help="names of the bands, where the files do not tell; for all dates, or a list a date: VV / red green blue",
+    )
     parser.add_argument("--dates", nargs="+", metavar="DATE", help="one a date, ISO 8601, where the files do not tell")
     parser.add_argument("--gsd", type=float, metavar="METRES", help="ground sampling distance in metres a pixel")
     parser.add_argument(
         "--scale",
-        type=float,
+        type=_factor,
         nargs="+",
-        help="factor to physical units, such as 0.0001 for reflectance x 10000; one for all bands, or one a band",
+        help="factor to physical units, such as 0.0001 for reflectance x 10000; one for all bands, or one a band, or "
+        "those of each date: 1 / 0.0001",
     )
     parser.add_argument(
         "--parts", nargs="+", metavar="NAME", help="assets of STAC items, or variables of cubes, to read in this order"
@@ -76,13 +101,14 @@ def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
 def _open(arguments: argparse.Namespace) -> "RasterSeries":
     from .raster import open_series
 
+    sensor = arguments.sensor or ""
     return open_series(
         arguments.rasters,
-        bands=arguments.bands,
-        sensor=arguments.sensor,
+        bands=_by_date(arguments.bands),
+        sensor=[name or None for name in sensor.split(",")] if "," in sensor else sensor or None,
         dates=arguments.dates,
         gsd_m=arguments.gsd,
-        scale=arguments.scale[0] if arguments.scale and len(arguments.scale) == 1 else arguments.scale,
+        scale=_by_date(arguments.scale),
         parts=arguments.parts,
         stacked=arguments.stacked,
         num_dates=arguments.num_dates,

@@ -21,6 +21,7 @@ import datetime as dt
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -70,11 +71,37 @@ def _positive(value: float | int | None, what: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise MetadataError(f"{what} must be a number or None (unknown), got {value!r}.")
-    if math.isnan(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isnan(number):
         return None
-    if not math.isfinite(value) or value <= 0:
-        raise MetadataError(f"{what} must be finite and above 0, or None (unknown), got {value!r}.")
-    return float(value)
+    if not math.isfinite(number) or number <= 0:
+        raise MetadataError(f"{what} must be finite and above 0, or None (unknown), got {number!r}.")
+    return number
+
+
+def _members(values: Any, what: str) -> tuple[Any, ...]:
+    if not isinstance(values, Iterable) or isinstance(values, (str, Mapping)):
+        raise MetadataError(f"{what} must be a sequence of records, got {values!r}.")
+    return tuple(values)
+
+
+def _coefficients(transform: Any) -> tuple[float, ...]:
+    """The six of an affine map; `affine.Affine` adds a constant row, which is dropped."""
+    values = list(transform)[:6] if isinstance(transform, Iterable) and not isinstance(transform, str) else []
+    numbers = [float(value) for value in values if _is_number(value)]
+    if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
+        raise MetadataError(f"transform must be six finite numbers (a, b, c, d, e, f), got {transform!r}.")
+    return tuple(numbers)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    # Integers have no largest value, floats do.
+    return not isinstance(value, int) or value.bit_length() < sys.float_info.max_exp
 
 
 def parse_datetime(value: str | dt.date | dt.datetime | np.datetime64 | None) -> dt.datetime | None:
@@ -235,7 +262,7 @@ class Acquisition:
     sensor: str | None = None
 
     def __post_init__(self) -> None:
-        bands = tuple(self.bands)
+        bands = _members(self.bands, "bands")
         if not bands:
             raise MetadataError("An acquisition needs at least one band, got none.")
         for band in bands:
@@ -247,6 +274,8 @@ class Acquisition:
         object.__setattr__(self, "bands", bands)
         object.__setattr__(self, "datetime", parse_datetime(self.datetime))
         object.__setattr__(self, "gsd_m", _positive(self.gsd_m, "gsd_m"))
+        if self.sensor is not None and not isinstance(self.sensor, str):
+            raise MetadataError(f"sensor must be the name of a sensor or None (unknown), got {self.sensor!r}.")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields; unknown ones are left out."""
@@ -296,7 +325,7 @@ class ImageSeries:
     valid: tuple[np.ndarray, ...] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        acquisitions = tuple(self.acquisitions)
+        acquisitions = _members(self.acquisitions, "acquisitions")
         if not acquisitions:
             raise MetadataError("A series needs at least one acquisition, got none.")
         for acquisition in acquisitions:
@@ -313,10 +342,7 @@ class ImageSeries:
         if self.crs is not None and not isinstance(self.crs, str):
             raise MetadataError(f"crs must be text (WKT or 'EPSG:code') or None, got {self.crs!r}.")
         if self.transform is not None:
-            transform = tuple(float(value) for value in tuple(self.transform)[:6])
-            if len(transform) != 6 or not all(map(math.isfinite, transform)):
-                raise MetadataError(f"transform must be six finite numbers (a, b, c, d, e, f), got {self.transform!r}.")
-            object.__setattr__(self, "transform", transform)
+            object.__setattr__(self, "transform", _coefficients(self.transform))
         if self.pixels is not None:
             object.__setattr__(self, "pixels", tuple(np.asarray(array, dtype=np.float32) for array in self.pixels))
             self._check_pixels()
@@ -343,16 +369,15 @@ class ImageSeries:
                     f"Pixels of acquisition {index} measure {array.shape[1:]}, those of acquisition 0 "
                     f"{self.pixels[0].shape[1:]}. Bring them to one grid first."
                 )
-        valid = self.valid
-        if valid is None:
-            valid = tuple(np.isfinite(array).all(0) for array in self.pixels)
-        elif [np.shape(mask) for mask in valid] != [array.shape[1:] for array in self.pixels]:
-            raise MetadataError(
-                f"valid must hold one (height, width) mask an acquisition, got shapes "
-                f"{[np.shape(mask) for mask in valid]}."
-            )
-        finite = (np.isfinite(array).all(0) for array in self.pixels)
-        masks = tuple(np.asarray(mask, dtype=bool) & known for mask, known in zip(valid, finite, strict=True))
+        finite = tuple(np.isfinite(array).all(0) for array in self.pixels)
+        masks = finite
+        if self.valid is not None:
+            if [np.shape(mask) for mask in self.valid] != [array.shape[1:] for array in self.pixels]:
+                raise MetadataError(
+                    f"valid must hold one (height, width) mask an acquisition, got shapes "
+                    f"{[np.shape(mask) for mask in self.valid]}."
+                )
+            masks = tuple(np.asarray(mask, dtype=bool) & own for mask, own in zip(self.valid, finite, strict=True))
         object.__setattr__(self, "valid", masks)
 
     @property
@@ -428,15 +453,10 @@ class ImageSeries:
         """Inverse of [`ImageSeries.to_dict`]."""
         if not isinstance(fields, Mapping) or not isinstance(fields.get("acquisitions"), Sequence):
             raise MetadataError(f"A series record is an object with a list 'acquisitions', got {fields!r}.")
-        transform = fields.get("transform")
-        if transform is not None and (
-            not isinstance(transform, Sequence) or not all(isinstance(value, (int, float)) for value in transform)
-        ):
-            raise MetadataError(f"transform must be six finite numbers (a, b, c, d, e, f), got {transform!r}.")
         return cls(
             acquisitions=tuple(Acquisition.from_dict(acquisition) for acquisition in fields["acquisitions"]),
             crs=fields.get("crs"),
-            transform=transform,
+            transform=fields.get("transform"),
         )
 
     @classmethod
@@ -448,6 +468,6 @@ class ImageSeries:
         """
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MetadataError(f"Not a JSON text: {error}.") from error
         return cls.from_dict(fields)

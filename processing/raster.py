@@ -357,12 +357,14 @@ def open_series(
     """
     if stacked is not None and stacked not in STACKED:
         raise RasterError(f"stacked must be one of {', '.join(STACKED)} or None, got {stacked!r}.")
-    if num_dates is not None and (stacked is None or isinstance(num_dates, bool) or not num_dates >= 1):
+    if num_dates is not None and (stacked is None or not _is_count(num_dates)):
         raise RasterError(f"num_dates must be 1 or more, together with stacked=..., got {num_dates!r}.")
     if resampling not in RESAMPLING:
         raise RasterError(f"resampling must be one of {', '.join(RESAMPLING)}, got {resampling!r}.")
-    if isinstance(dates, str):
+    if dates is not None and (isinstance(dates, str) or not isinstance(dates, Sequence)):
         raise RasterError(f"dates must hold one date for each date of the series, got {dates!r}.")
+    if grid is not None and not isinstance(grid, (str, os.PathLike)):
+        raise RasterError(f"grid must be 'first' or the path of a raster, got {grid!r}.")
     if isinstance(parts, str):
         raise RasterError(f"parts must be a sequence of names, got the text {parts!r}. Write [{parts!r}].")
     entries = _entries(paths, parts)
@@ -384,7 +386,7 @@ def open_series(
         given_dates = None if dates is None else [parse_datetime(date) for date in dates]
         date_bands = _per_date(bands, count, "bands", (Band, str))
         by_date = [sensor] * count if isinstance(sensor, (str, Sensor)) else _per_date(sensor, count, "sensor", ())
-        date_sensors = [find_sensor(name) if isinstance(name, str) else name for name in by_date]
+        date_sensors = [one if one is None or isinstance(one, Sensor) else find_sensor(one) for one in by_date]
         date_scales = [scale] * count if isinstance(scale, Real) else _per_date(scale, count, "scale", (Real,))
 
         target, georeference_facts = _target_grid(entries[0][0].path if grid in (None, "first") else grid, handles)
@@ -396,7 +398,7 @@ def open_series(
             files = [path for path, _ in slot]
             facts = [replace(fact, path=files[0]) for fact in georeference_facts]
             facts += [_warp_fact(path, target, resampling) for path in files if path in warped]
-            gsd = Fact(files[0], None, "gsd_m", float(gsd_m), "argument gsd_m") if gsd_m is not None else None
+            gsd = Fact(files[0], None, "gsd_m", gsd_m, "argument gsd_m") if gsd_m is not None else None
             found = ground_sampling_distance(handles.source(files[0]), target.crs, transform, target.shape)
             facts.append(gsd or Fact(files[0], None, "gsd_m", *found))
             if given_dates is not None:
@@ -503,7 +505,11 @@ def _per_date(value: Any, count: int, what: str, leaf: tuple[type, ...]) -> list
         return [values] * count
     if len(values) != count:
         raise RasterError(f"{what} holds {len(values)} entries for {count} dates. Give one entry a date.")
-    return [item if isinstance(item, (str, Sensor, Real, type(None))) else list(item) for item in values]
+    return [list(item) if isinstance(item, Iterable) and not isinstance(item, str) else item for item in values]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _slots(
@@ -585,6 +591,8 @@ def _date_bands(
     count = sum(good)
     if count == 0:
         raise RasterError(f"All bands of {first}{more} are marked as bad. Correct the list (bbl).")
+    if given is not None and not (isinstance(given, list) and all(isinstance(band, (Band, str)) for band in given)):
+        raise RasterError(f"bands must hold Band records or names, got {given!r}.")
     names = [band for band in given or () if isinstance(band, str)]
     if names and sensor is None:
         raise RasterError(
@@ -600,7 +608,8 @@ def _date_bands(
                 f"{len(given)} bands were given ({listed}), but {first}{more} holds {count}, {ignored}. Give "
                 "one band a channel, in the order of the file."
             )
-    scales = [scale] * count if scale is None or isinstance(scale, Real) else list(scale)
+    scales = scale if isinstance(scale, list) else [scale]
+    scales = scales * count if len(scales) == 1 else scales
     if len(scales) == len(good):
         scales = [factor for factor, keep in zip(scales, good, strict=True) if keep]
     if len(scales) != count:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -764,7 +765,7 @@ def layer_of(
         scale, offset, stated = _stated_scale(source, index, header, header_source, factor is not None)
         reason = stated or "none in the file, and no argument scale"
         if factor is not None:
-            if not math.isfinite(factor) or factor == 0:
+            if not isinstance(factor, Real) or isinstance(factor, bool) or not math.isfinite(factor) or factor == 0:
                 raise RasterError(
                     f"scale must be a finite number other than 0, got {factor!r} for band {index} of {path}."
                 )

@@ -4,17 +4,19 @@ import os
 import threading
 import warnings
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from rasterio import Affine
 
+from stsun_processing.cli import main
 from stsun_processing.metadata import Band
 from stsun_processing.raster import describe, open_series, read_series
 from stsun_processing.raster_metadata import RasterError
 from stsun_processing.sensors import sensor_bands
-from tests.processing.raster_files import RED, fact, ramp, write
+from tests.processing.raster_files import CORPUS, RED, fact, needs_corpus, ramp, write
 
 NIR = Band("nir", center_nm=840, fwhm_nm=100)
 NDVI = Band("NDVI", kind="index")
@@ -304,3 +306,62 @@ def test_files_are_opened_once_for_all_windows(tmp_path, monkeypatch):
         for row in range(0, 40, 8):
             opened.read(row, 0, 8, 50)
     assert opened_files == [str(path) for path in paths]
+
+
+def test_radar_before_and_optical_after_from_files_to_a_change_map(checkpoint, tmp_path):
+    rng = np.random.default_rng(0)
+    grid = {"transform": Affine(10, 0, 400000, 0, -10, 5000000)}
+    radar = rng.normal(-12, 3, (1, 40, 60)).astype("float32")
+    radar[:, :5] = np.nan
+    before = write(tmp_path / "s1_20210101.tif", radar, descriptions=["VV"], **grid)
+    optical = rng.integers(1, 255, (3, 20, 30), "uint8")
+    after = write(tmp_path / "20220101.tif", optical, transform=Affine(20, 0, 400000, 0, -20, 5000000))
+    arguments = ["predict", "--checkpoint", str(checkpoint), "--task", "binary_change_detection"]
+    arguments += ["--bands", "VV", "/", "red", "green", "blue", "--sensor", "s1,rgb", "--scale", "1", "/", "0.004"]
+    arguments += [
+        "--grid",
+        "first",
+        "-o",
+        str(tmp_path / "change.tif"),
+        "--device",
+        "cpu",
+        "--",
+        str(before),
+        str(after),
+    ]
+    assert main(arguments) == 0
+    with rasterio.open(tmp_path / "change.tif") as written:
+        assert (written.count, written.shape, written.transform) == (1, (40, 60), grid["transform"])
+        change = written.read(1)
+    assert set(np.unique(change)) <= {0, 1, 255}
+    # One date is enough for a pixel to be mapped, as the model is told which one lacks it.
+    assert (change[10:] != 255).all()
+
+
+@needs_corpus
+def test_corpus_pair_of_different_sensors():
+    folder = Path(CORPUS) / "italy_multisensor_cd" / "images" / "italy_south"
+    series = read_series(sorted(folder.iterdir()), scale=1 / 255)
+    assert [[band.name for band in a.bands] for a in series.acquisitions] == [["nir"], ["red", "green", "blue"]]
+    assert [pixels.shape for pixels in series.pixels] == [(1, 130, 412), (3, 130, 412)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), None),
+        (("--bands", "red", "nir", "--sensor", "s2"), (["B04", "B08"], ["B04", "B08"])),
+        (("--bands", "red", "nir", "/", "B2", "B3", "--sensor", "s2,s2a"), (["B04", "B08"], ["B02", "B03"])),
+    ],
+)
+def test_bands_and_sensors_of_each_date_on_the_command_line(tmp_path, capsys, arguments, expected):
+    paths = [str(write(tmp_path / f"202{i}-01-01.tif", ramp(2))) for i in range(2)]
+    status = main(["inspect", *arguments, "--", *paths])
+    shown = capsys.readouterr()
+    if expected is None:
+        assert status == 2
+        assert "nothing says what was measured" in shown.err
+        return
+    blocks = shown.out.split("date 2 of 2")
+    for block, names in zip(blocks, expected, strict=True):
+        assert all(f"  {name} " in block for name in names)
