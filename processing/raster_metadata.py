@@ -304,16 +304,19 @@ def sensor_of(source: Source, given: Sensor | None) -> tuple[Sensor | None, Fact
     tags = [*source.tags(0, "", "ENVI", "IMAGERY"), *(source.asset.tags if source.asset else ())]
     instruments = [tag for tag in tags if tag.key in _INSTRUMENT_TAGS]
     platforms = [tag for tag in tags if tag.key in _PLATFORM_TAGS]
-    # A platform may carry several instruments: its name alone counts only where no instrument is named.
-    named = [(f"{p.label} {i.label.split()[-1]}", f"{p.text} {i.text}") for p in platforms for i in instruments]
-    named += [(tag.label, tag.text) for tag in instruments or platforms]
     found: list[tuple[Sensor, str]] = []
-    for label, text in named:
+    known: set[Tag] = set()
+    # Instruments of one name fly on several platforms (OLI), so both are looked up together first. A platform may carry
+    # several instruments: its name alone counts only where no instrument is named.
+    pairs = [(f"{p.label} {i.label.split()[-1]}", f"{p.text} {i.text}", i) for p in platforms for i in instruments]
+    for label, text, tag in [*pairs, *((tag.label, tag.text, tag) for tag in instruments or platforms)]:
+        if tag in known:
+            continue
         try:
-            sensor = find_sensor(text)
+            found.append((find_sensor(text), f"{label} {text!r}"))
         except MetadataError:
             continue
-        found.append((sensor, f"{label} {text!r}"))
+        known.add(tag)
     if found:
         # "sentinel-2" and "sentinel-2a" agree, and the longer name says more.
         sensor, source_text = max(found, key=lambda pair: pair[0].name.startswith(found[0][0].name) * len(pair[0].name))
@@ -324,7 +327,7 @@ def sensor_of(source: Source, given: Sensor | None) -> tuple[Sensor | None, Fact
                     "which holds with sensor=..."
                 )
         return sensor, Fact(path, None, "sensor", sensor.name, source_text)
-    listed = ", ".join(f"{label} {text!r}" for label, text in named)
+    listed = ", ".join(f"{tag.label} {tag.text!r}" for tag in (*platforms, *instruments))
     looked = f"tags name none that the table knows ({listed})" if listed else "no tag names one"
     return None, Fact(path, None, "sensor", None, f"{looked}, and no argument sensor")
 

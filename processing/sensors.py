@@ -360,7 +360,7 @@ _TABLE = (
     _sensor(
         "landsat-9-oli2-tirs2",
         "Landsat 9 OLI-2/TIRS-2",
-        aliases="landsat9, l9, lc09, lc9, oli2, oli2_tirs2, landsat9_oli2",
+        aliases="landsat9, l9, lc09, lc9, oli2, oli2_tirs2, landsat9_oli2, landsat9_oli_tirs, landsat9_oli",
         sources=(
             _SPYNDEX,
             "pan 500-680, cirrus 1360-1380: sertit/eoreader 0.24.4 (PyPI wheel, Apache-2.0) landsat_product.py; "
@@ -802,7 +802,7 @@ _TABLE = (
         "sentinel-1",
         "Sentinel-1 C-SAR, IW GRD",
         kind="sar",
-        aliases="s1, s1_grd, s1a, s1b, s1c, sentinel1a, sentinel1b, sentinel1c",
+        aliases="s1, s1_grd, s1a, s1b, s1c, s1d, sentinel1a, sentinel1b, sentinel1c, sentinel1d, c_sar",
         sources=(
             "torchgeo/datasets/sentinel.py: wavelength = 55500 um (5.55 cm)",
             "DOFA README passes 5.405 (GHz) as if micrometres; Clay 3.5/4.0 and torchgeo-bench 3.75 are "

@@ -134,6 +134,9 @@ def test_names_are_looked_up_in_the_sensor_given(tmp_path):
         ({"SPACECRAFT_NAME": "Sentinel-2A"}, "sentinel-2a"),
         ({"SPACECRAFT_ID": "LANDSAT_8", "SENSOR_ID": "OLI_TIRS"}, "landsat-8-oli-tirs"),
         ({"PLATFORM": "Terra", "INSTRUMENT": "MODIS"}, "modis"),
+        # USGS writes the same instrument for both.
+        ({"SPACECRAFT_ID": "LANDSAT_9", "SENSOR_ID": "OLI_TIRS"}, "landsat-9-oli2-tirs2"),
+        ({"SENSOR": "sentinel-2", "PLATFORM": "Sentinel-2A", "INSTRUMENT": "MSI"}, "sentinel-2a"),
         # Landsat 5 also carried the MSS: the platform alone does not tell.
         ({"SPACECRAFT_ID": "LANDSAT_5", "SENSOR_ID": "MSS"}, None),
         ({"SENSOR": "unheard of"}, None),

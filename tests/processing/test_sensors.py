@@ -21,12 +21,32 @@ LANDSAT_8_EDGES_UM = {
     **{"B6": (1.57, 1.65), "B7": (2.11, 2.29), "B8": (0.50, 0.68), "B9": (1.36, 1.38)},
     **{"B10": (10.60, 11.19), "B11": (11.50, 12.51)},
 }
+LANDSAT_7_EDGES_UM = {
+    **{"B1": (0.45, 0.52), "B2": (0.52, 0.60), "B3": (0.63, 0.69), "B4": (0.77, 0.90), "B5": (1.55, 1.75)},
+    **{"B6": (10.40, 12.50), "B7": (2.09, 2.35), "B8": (0.52, 0.90)},
+}
+# NASA, MODIS specifications (modis.gsfc.nasa.gov/about/specifications.php).
+MODIS_EDGES_UM = {
+    **{"B1": (0.620, 0.670), "B2": (0.841, 0.876), "B3": (0.459, 0.479), "B4": (0.545, 0.565)},
+    **{"B5": (1.230, 1.250), "B6": (1.628, 1.652), "B7": (2.105, 2.155)},
+}
 WITH_BANDS = [name for name, sensor in SENSORS.items() if sensor.bands]
 
 
-def test_landsat_8_has_the_published_edges():
-    for band in sensor_bands("landsat-8-oli-tirs"):
-        low, high = (1000 * edge for edge in LANDSAT_8_EDGES_UM[band.name])
+@pytest.mark.parametrize(
+    ("sensor", "edges_um"),
+    [
+        ("landsat-8-oli-tirs", LANDSAT_8_EDGES_UM),
+        ("landsat-9-oli2-tirs2", LANDSAT_8_EDGES_UM),
+        ("landsat-7-etm", LANDSAT_7_EDGES_UM),
+        ("modis", MODIS_EDGES_UM),
+    ],
+)
+def test_sensors_have_the_published_edges(sensor, edges_um):
+    bands = sensor_bands(sensor)
+    assert {band.name for band in bands} == set(edges_um)
+    for band in bands:
+        low, high = (1000 * edge for edge in edges_um[band.name])
         assert band.center_nm == pytest.approx((low + high) / 2)
         assert band.fwhm_nm == pytest.approx(high - low)
 
@@ -110,6 +130,7 @@ def test_no_alias_means_two_sensors():
         *(("LC08", "landsat-8-oli-tirs"), ("oli", "landsat-8-oli-tirs"), ("Landsat 8 OLI/TIRS", "landsat-8-oli-tirs")),
         *(("Landsat 7 ETM+", "landsat-7-etm"), ("etm", "landsat-7-etm"), ("tm5", "landsat-5-tm")),
         *(("superdove", "planetscope-superdove"), ("wv3", "worldview-3"), ("gf2", "gaofen-2-pms")),
+        *(("Sentinel-1A", "sentinel-1"), ("C-SAR", "sentinel-1")),
         *(("s1", "sentinel-1"), ("rgb", "aerial-rgb"), ("Aerial RGB", "aerial-rgb")),
     ],
 )
