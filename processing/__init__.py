@@ -12,14 +12,15 @@ _MODULES = {
     "dataset_description": ("DatasetError",),
     "datasets": ("FolderDataset", "Sample", "band_statistics"),
     "image_processing_stsun": ("STSUNImageProcessor",),
-    "inference": ("load_checkpoint", "predict_raster", "predict_scene"),
+    "inference": ("ScenePredictor", "load_checkpoint", "predict_raster", "predict_scene"),
     "metadata": ("Acquisition", "Band", "ImageSeries", "MetadataError"),
     "metrics": ("ConfusionMatrix",),
     "raster": ("open_series", "read_series"),
     "raster_metadata": ("RasterError",),
-    "raster_output": ("MapWriter",),
+    "raster_output": ("MapWriter", "write_quick_look"),
     "sensors": ("SENSORS", "find_sensor", "sensor_bands"),
     "synthetic": ("SyntheticDataset", "make_scene"),
+    "vector_output": ("write_polygons",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ class Journal:
         try:
             with np.load(path) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RasterError(
                 f"{path}, a finished block, cannot be read: {error}. Remove it and run the same again to make it anew."
             ) from error

@@ -109,7 +109,7 @@ def write_series(series: ImageSeries, folder: PathLike) -> list[Path]:
                     tags: dict[str, Any] = {"kind": band.kind, "polarisation": band.polarisation}
                     tags |= {"wavelength_nm": band.center_nm, "fwhm_nm": band.fwhm_nm}
                     dataset.update_tags(index, **{key: value for key, value in tags.items() if value is not None})
-            with _open_quietly(partial) as dataset:
+            with open_quietly(partial) as dataset:
                 if not np.array_equal(dataset.read(), stored, equal_nan=True):
                     raise RasterError("it does not read back as it was written. Is the disk full or failing?")
             os.replace(partial, path)
@@ -278,7 +278,7 @@ class RasterWriter:
 
         If a later window covered a part of an earlier one, only the later one is looked at.
         """
-        with _open_quietly(self._partial) as dataset:
+        with open_quietly(self._partial) as dataset:
             for index, (window, expected) in enumerate(self._written):
                 if any(windows.intersect(window, later) for later, _ in self._written[index + 1 :]):
                     continue
@@ -432,7 +432,7 @@ def write_quick_look(source: PathLike, path: PathLike, size: int = 1024) -> None
         RasterError: the picture cannot be written there, or `source` holds no class names.
     """
     check_writable(path, (".png",))
-    with _open_quietly(source) as dataset:
+    with open_quietly(source) as dataset:
         names = class_names(dataset)
         scale = min(1.0, size / max(dataset.shape))
         shape = (dataset.count, *(max(1, round(side * scale)) for side in dataset.shape))
@@ -499,7 +499,8 @@ def _create(path: Path, **profile: Any) -> DatasetWriter:
         return rasterio.open(path, "w", **profile)
 
 
-def _open_quietly(path: PathLike) -> DatasetReader:
+def open_quietly(path: PathLike) -> DatasetReader:
+    """Opens a raster; that it may lack a georeference is no news."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(path)

@@ -16,13 +16,13 @@
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 from rasterio import Affine, features
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as warp_points
@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 from .raster import PathLike
 from .raster_metadata import RasterError
-from .raster_output import check_writable, class_names
+from .raster_output import check_writable, class_names, open_quietly
 
 if TYPE_CHECKING:
     from shapely import Polygon
@@ -81,7 +81,7 @@ def write_polygons(source: PathLike, path: PathLike, progress: bool = True) -> N
     # The suffix tells the driver.
     partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
-        with rasterio.open(source) as dataset:
+        with open_quietly(source) as dataset:
             names = class_names(dataset)
             if path.suffix.lower() == ".gpkg":
                 _write_geopackage(partial, dataset, names, progress)
@@ -107,17 +107,20 @@ def _write_geopackage(path: Path, dataset: DatasetReader, names: list[str], prog
     for polygons, rows in _batches(dataset, names, progress):
         columns = list(zip(*rows, strict=True)) or [()] * len(_FIELDS)
         kinds = (np.int32, object, np.int32, object)
-        pyogrio.raw.write(
-            path,
-            shapely.to_wkb(polygons),
-            [np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)],
-            _FIELDS,
-            layer="areas",
-            driver="GPKG",
-            geometry_type="Polygon",
-            crs=None if dataset.crs is None else dataset.crs.to_wkt(),
-            append=append,
-        )
+        with warnings.catch_warnings():
+            # A map without CRS has areas without.
+            warnings.filterwarnings("ignore", message="'crs' was not provided")
+            pyogrio.raw.write(
+                path,
+                shapely.to_wkb(polygons),
+                [np.array(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)],
+                _FIELDS,
+                layer="areas",
+                driver="GPKG",
+                geometry_type="Polygon",
+                crs=None if dataset.crs is None else dataset.crs.to_wkt(),
+                append=append,
+            )
         append = True
 
 

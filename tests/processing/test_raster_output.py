@@ -7,13 +7,23 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
 
 from stsun_processing.metadata import Acquisition, Band, ImageSeries, MetadataError
 from stsun_processing.raster import read_series
 from stsun_processing.raster_metadata import RasterError
-from stsun_processing.raster_output import MapWriter, check_writable, write_series
+from stsun_processing.raster_output import (
+    MapWriter,
+    RasterWriter,
+    check_writable,
+    class_names,
+    open_quietly,
+    write_quick_look,
+    write_series,
+)
 from stsun_processing.visualization import colour_map, default_colours
 
 # Writing a series
@@ -190,6 +200,72 @@ def test_map_that_cannot_be_put_in_place_leaves_nothing(tmp_path, monkeypatch, f
     with pytest.raises(RasterError, match=r"map\.tif cannot be written: no"):
         write_maps(tmp_path / "map.tif", np.zeros((1, 4, 4), "uint8"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", [(0, 0), (150, 290), (299, 0)])
+def test_a_pixel_that_got_lost_on_the_disk_is_noticed(tmp_path, monkeypatch, place):
+    copy = rasterio.shutil.copy
+
+    def lose(source, target, **options):
+        with rasterio.open(source, "r+") as draft:
+            draft.write(np.full((1, 1, 1), 2, "uint8"), window=Window(place[1], place[0], 1, 1))
+        copy(source, target, **options)
+
+    monkeypatch.setattr(rasterio.shutil, "copy", lose)
+    with pytest.raises(RasterError, match=r"map\.tif cannot be written: rows .* do not read back"):
+        write_maps(tmp_path / "map.tif", np.zeros((1, 300, 300), "uint8"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_maps_are_cloud_optimized_and_overviews_hold_classes_only(tmp_path):
+    path, maps = tmp_path / "map.tif", np.random.default_rng(0).choice(np.array([0, 2], "uint8"), size=(1, 1100, 900))
+    write_maps(path, maps, transform=(10, 0, 500000, 0, -10, 5000000), crs="EPSG:32633")
+    with rasterio.open(path) as dataset:
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.overviews(1) == [2, 4, 8]
+        for factor in dataset.overviews(1):
+            small = dataset.read(1, out_shape=(1100 // factor, 900 // factor))
+            assert set(np.unique(small)) == {0, 2}  # no mean of classes
+
+
+def test_wide_maps_hold_more_classes_than_a_byte(tmp_path):
+    names = [f"class {index}" for index in range(300)]
+    maps = np.arange(300, dtype="uint16").reshape(1, 20, 15)
+    with MapWriter(tmp_path / "map.tif", 21, 15, 1, names, nodata=65535) as writer:
+        writer.write(maps)
+    with open_quietly(tmp_path / "map.tif") as dataset:
+        assert np.array_equal(dataset.read()[:, :20], maps)
+        assert (dataset.read()[:, 20] == 65535).all()
+        assert class_names(dataset) == names
+
+
+def test_shares_are_written_with_their_scale(tmp_path):
+    array = np.arange(60, dtype="uint8").reshape(2, 5, 6)
+    options = {"dtype": "uint8", "nodata": 255, "scale": 0.004, "tags": {"VALUES": "probability"}}
+    with RasterWriter(tmp_path / "p.tif", 5, 6, 2, descriptions=["a", "b"], **options) as writer:
+        writer.write(array)
+    with open_quietly(tmp_path / "p.tif") as dataset:
+        assert np.array_equal(dataset.read(), array)
+        assert (dataset.scales, dataset.descriptions, dataset.nodata) == ((0.004, 0.004), ("a", "b"), 255)
+        assert dataset.tags()["VALUES"] == "probability"
+    assert [file.name for file in tmp_path.iterdir()] == ["p.tif"]
+
+
+def test_quick_look_shows_maps_in_the_colours_of_the_file(tmp_path):
+    colours = [(1, 2, 3), (200, 100, 50), (9, 99, 199)]
+    maps = np.zeros((2, 400, 200), "uint8")
+    maps[0, :200], maps[1, :, :100] = 1, 255
+    write_maps(tmp_path / "map.tif", maps, colours=colours, descriptions=["before", "after"])
+    write_quick_look(tmp_path / "map.tif", tmp_path / "look.png", size=320)
+    picture = Image.open(tmp_path / "look.png").convert("RGB")
+    counts = {colour: count for count, colour in picture.getcolors(picture.width * picture.height)}
+    # 320 x 160 pixels a map: half of the first is class 1; the other half, and half of the second, class 0.
+    assert counts[colours[1]] >= 160 * 160
+    assert counts[colours[0]] >= 320 * 160
+    assert counts[colours[2]] > 50  # in the legend
+    assert picture.width < 2 * 400
+    with pytest.raises(RasterError, match=r"\.png"):
+        write_quick_look(tmp_path / "map.tif", tmp_path / "look.jpg")
 
 
 def test_writing_needs_the_context(tmp_path):
