@@ -308,7 +308,7 @@ def sensor_of(source: Source, given: Sensor | None) -> tuple[Sensor | None, Fact
     known: set[Tag] = set()
     # Instruments of one name fly on several platforms (OLI), so both are looked up together first. A platform may carry
     # several instruments: its name alone counts only where no instrument is named.
-    pairs = [(f"{p.label} {i.label.split()[-1]}", f"{p.text} {i.text}", i) for p in platforms for i in instruments]
+    pairs = [(f"{p.label} and {i.label.split()[-1]}", f"{p.text} {i.text}", i) for p in platforms for i in instruments]
     for label, text, tag in [*pairs, *((tag.label, tag.text, tag) for tag in instruments or platforms)]:
         if tag in known:
             continue
