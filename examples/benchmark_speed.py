@@ -1,0 +1,286 @@
+"""Measures how fast the presets are, and how much of the machine they use.
+
+    python examples/benchmark_speed.py --output_dir runs/speed                     # every preset and setting
+    python examples/benchmark_speed.py --presets tiny large --settings 1,3,512     # some of them
+    python examples/benchmark_speed.py --device cuda --dtype bfloat16 --compile    # on a GPU
+
+For each preset and each setting (dates, bands, height = width) one fresh process measures a forward pass and a training
+step (forward, backward, AdamW): time, images and megapixels a second, operations, peak memory, and efficiency: its
+operations a second divided by those of a large matrix product, run by the same process at the same dtype before and after.
+above weights, gradients, optimizer state and inputs. The table goes to speed.md and speed.csv.
+"""
+
+import argparse
+import csv
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm.auto import tqdm
+
+from modeling_stsun import STSUNConfig, STSUNForDensePrediction
+from modeling_stsun.configuration_stsun import PRESETS
+
+SETTINGS = ((1, 3, 256), (1, 3, 512), (2, 3, 1024), (4, 3, 256), (12, 13, 256), (1, 200, 256), (2, 1, 512))
+NUM_CLASSES = 6
+MATRIX_SIZE = {"cpu": 3072, "cuda": 8192}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def make_inputs(dates: int, bands: int, size: int, batch: int, device: str) -> dict[str, Any]:
+    """A request as the processor makes it: everything known, nothing padded."""
+    from modeling_stsun.modeling_stsun import DATE_ROLES
+
+    timestamps = torch.linspace(8000.0, 9000.0, dates, device=device).expand(batch, -1)
+    return {
+        "pixel_values": torch.randn(batch, dates, bands, size, size, device=device),
+        "wavelengths": torch.linspace(450.0, 2300.0, bands, device=device).expand(batch, dates, -1),
+        "bandwidths": torch.full((batch, dates, bands), 30.0, device=device),
+        "band_types": torch.ones(batch, dates, bands, dtype=torch.long, device=device),
+        "timestamps": timestamps,
+        "gsd": torch.full((batch,), 10.0, device=device),
+        "category_ids": torch.arange(NUM_CLASSES, device=device).expand(batch, -1),
+        "output_timestamps": timestamps[:, None, [0, -1]],
+        "output_date_roles": torch.full((batch, 1, dates), DATE_ROLES.index("described"), device=device),
+        "cell_sizes": -(-size // 256),
+    }
+
+
+def make_model(preset: str) -> STSUNForDensePrediction:
+    """A model with random weights."""
+    names = {index: f"class_{index}" for index in range(NUM_CLASSES)}
+    return STSUNForDensePrediction(
+        STSUNConfig(**PRESETS[preset], id2label=names, label2id={name: index for index, name in names.items()})
+    )
+
+
+def count_operations(preset: str, setting: tuple[int, int, int], batch: int, training: bool) -> int:
+    """Floating point operations of the matrix products and convolutions, on a device without memory."""
+    with torch.device("meta"):
+        model = make_model(preset)
+        # Written out, its products are counted like any other.
+        model.config._attn_implementation = "eager"
+        inputs = make_inputs(*setting, batch, "meta")
+        with FlopCounterMode(display=False) as counter, nullcontext() if training else torch.no_grad():
+            logits = model(**inputs).logits
+            if training:
+                logits.sum().backward()
+    return counter.get_total_flops()
+
+
+def wait(device: str) -> None:
+    """Until the device has done what it was asked for."""
+    if device != "cpu":
+        torch.accelerator.synchronize()
+
+
+def median_seconds(run: Callable[[], Any], device: str, budget: float) -> float:
+    """Median time of at least three runs, as many as fit in `budget` seconds."""
+    run()
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < budget and len(times) < 100):
+        wait(device)
+        start = time.perf_counter()
+        run()
+        wait(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def matrix_speed(device: str, dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product."""
+    size = MATRIX_SIZE["cpu" if device == "cpu" else "cuda"]
+    first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / median_seconds(lambda: first @ second, device, 1.0)
+
+
+def peak_memory(run: Callable[[], Any], device: str) -> int | None:
+    """Bytes that a run needs above what is held before it; `None` where the system does not tell."""
+    if device != "cpu":
+        wait(device)
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        run()
+        wait(device)
+        return torch.cuda.max_memory_allocated() - held
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+
+    def status(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+    # Writing 5 sets the peak of the resident memory back to what is resident now (proc(5)).
+    Path("/proc/self/clear_refs").write_text("5")
+    held = status("VmRSS")
+    run()
+    return status("VmHWM") - held
+
+
+def measure(arguments: argparse.Namespace, preset: str, setting: tuple[int, int, int]) -> dict[str, Any]:
+    """All figures of a preset and setting."""
+    device, dtype, batch = arguments.device, DTYPES[arguments.dtype], arguments.batch_size
+    torch.manual_seed(0)
+    model = make_model(preset).to(device).eval()
+    inputs = make_inputs(*setting, batch, device)
+    mixed = nullcontext() if dtype == torch.float32 else torch.autocast(torch.device(device).type, dtype)
+    call = torch.compile(model) if arguments.compile else model
+    dates, _, size = setting
+    before = matrix_speed(device, dtype)
+
+    def forward() -> None:
+        with torch.inference_mode(), mixed:
+            call(**inputs)
+
+    figures: dict[str, Any] = {}
+
+    def add(name: str, run: Callable[[], None], training: bool) -> None:
+        # The first run loads kernels, and in training makes gradients and optimizer state, which are not counted.
+        run()
+        figures[f"{name}_peak_mb"] = None if (peak := peak_memory(run, device)) is None else peak / 1e6
+        seconds = median_seconds(run, device, arguments.seconds)
+        operations = count_operations(preset, setting, batch, training)
+        figures.update(
+            {
+                f"{name}_s": seconds,
+                f"{name}_images_per_s": batch * dates / seconds,
+                f"{name}_mpx_per_s": batch * dates * size**2 / seconds / 1e6,
+                f"{name}_gflop": operations / 1e9,
+                f"{name}_gflops": operations / seconds / 1e9,
+            }
+        )
+
+    add("forward", forward, training=False)
+    if not arguments.forward_only:
+        model.train()
+        labels = torch.randint(NUM_CLASSES, (batch, 1, size, size), device=device)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+
+        def step() -> None:
+            with mixed:
+                loss = call(**inputs, labels=labels).loss
+            loss.backward()
+            optimizer.step()
+            # Gradients stay: their memory is that of the weights, whatever the model does.
+            optimizer.zero_grad(set_to_none=False)
+
+        add("training", step, training=True)
+    matrix = max(before, matrix_speed(device, dtype))
+    for name in ("forward", "training"):
+        if f"{name}_s" in figures:
+            figures[f"{name}_efficiency"] = figures[f"{name}_gflops"] * 1e9 / matrix
+    return {
+        "preset": preset,
+        "dates": dates,
+        "bands": setting[1],
+        "size": size,
+        "parameters_m": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
+        "matrix_gflops": matrix / 1e9,
+        **figures,
+    }
+
+
+def describe_machine(arguments: argparse.Namespace) -> str:
+    """Machine, versions and commit."""
+    processor = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), processor)
+    if arguments.device != "cpu":
+        processor += f", {torch.cuda.get_device_name()}"
+    git = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"], capture_output=True, text=True
+    )
+    return (
+        f"{processor}, {torch.get_num_threads()} threads; device {arguments.device}, {arguments.dtype}"
+        f"{', compiled' if arguments.compile else ''}, batch {arguments.batch_size}; Python "
+        f"{platform.python_version()}, torch {torch.__version__}, transformers {version('transformers')}; commit "
+        f"{git.stdout.strip() or 'unknown'}"
+    )
+
+
+COLUMNS = {
+    "preset": "preset",
+    "parameters_m": "M parameters",
+    "setting": "T, C, H = W",
+    "forward_gflop": "forward GFLOP",
+    "forward_s": "forward s",
+    "forward_mpx_per_s": "Mpx/s",
+    "forward_peak_mb": "forward MB",
+    "forward_efficiency": "efficiency",
+    "training_s": "step s",
+    "training_images_per_s": "step images/s",
+    "training_peak_mb": "step MB",
+    "training_efficiency": "step efficiency",
+}
+
+
+def table(rows: list[dict[str, Any]], machine: str) -> str:
+    """The figures in Markdown."""
+
+    def text(value: Any) -> str:
+        return f"{value:.3g}" if isinstance(value, float) and value < 100 else (
+            "-" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
+        )  # fmt: skip
+
+    lines = [f"# Speed\n\n{machine}\n", "| " + " | ".join(COLUMNS.values()) + " |", "|" + " --- |" * len(COLUMNS)]
+    for row in rows:
+        row = row | {"setting": f"{row['dates']}, {row['bands']}, {row['size']}"}
+        lines.append("| " + " | ".join(text(row.get(name)) for name in COLUMNS) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Runs one process a preset and setting, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        type=lambda text: tuple(int(part) for part in text.split(",")),
+        default=list(SETTINGS),
+        metavar="T,C,H",
+        help="dates, bands, and height = width (default: those of the table in the README)",
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=list(DTYPES), help="bfloat16 through autocast")
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="torch.compile the model")
+    parser.add_argument("--forward_only", action="store_true", help="leave the training step out")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time for each figure (default: %(default)s)")
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/speed"))
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        preset, *setting = arguments.one.split(",")
+        print(json.dumps(measure(arguments, preset, tuple(map(int, setting)))))
+        return
+    rows = []
+    jobs = [(preset, setting) for preset in arguments.presets for setting in arguments.settings]
+    for preset, setting in tqdm(jobs, desc="measuring", unit="setting"):
+        one = ",".join(map(str, (preset, *setting)))
+        run = subprocess.run([sys.executable, *sys.argv, "--one", one], stdout=subprocess.PIPE, text=True, check=True)
+        rows.append(json.loads(run.stdout.splitlines()[-1]))
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    machine = describe_machine(arguments)
+    report = table(rows, machine)
+    (arguments.output_dir / "speed.md").write_text(report)
+    with (arguments.output_dir / "speed.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["machine", *dict.fromkeys(key for row in rows for key in row)])
+        writer.writeheader()
+        writer.writerows({"machine": machine} | row for row in rows)
+    print(report)
+
+
+if __name__ == "__main__":
+    main()
