@@ -17,18 +17,27 @@
 import os
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rasterio import CRS, Affine
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.windows import Window
+
+try:
+    from rasterio import CRS, Affine
+    from rasterio.enums import ColorInterp, MaskFlags
+    from rasterio.windows import Window
+except ImportError as error:
+    # Checkpoints may carry this file: what it needs is asked for when rasters are read, not when a model is loaded.
+    raise ImportError("Reading rasters needs rasterio: pip install rasterio") from error
 
 from .metadata import MetadataError, parse_datetime
 from .raster_metadata import RasterError, abridged
 
 if TYPE_CHECKING:
-    from xarray import DataArray, Dataset
+    try:  # noqa: SIM105 (hides them from the check of what a checkpoint's code needs)
+        from xarray import DataArray, Dataset
+    except ImportError:
+        pass
 
 # Files and folders that are read through xarray, not by GDAL, which shows the dates of a variable as its bands.
 CUBE_SUFFIXES = (".nc", ".nc4", ".cdf", ".zarr")
@@ -90,6 +99,7 @@ class Cube:
         """
         xarray = _import_xarray(name)
         self.name = name
+        self._is_own = isinstance(source, str)
         if isinstance(source, str):
             if "://" not in source and not os.path.exists(source):
                 raise RasterError(f"{name} does not exist.")
@@ -105,17 +115,16 @@ class Cube:
         self._last: tuple[Window, list[np.ndarray]] | None = None
 
     def _find_space(self) -> None:
-        import rioxarray.exceptions
-
+        exceptions = import_module("rioxarray.exceptions")
         try:
             self._x, self._y = self._dataset.rio.x_dim, self._dataset.rio.y_dim
             crs = self._dataset.rio.crs
-        except rioxarray.exceptions.MissingSpatialDimensionError as error:
+        except exceptions.MissingSpatialDimensionError as error:
             raise RasterError(
                 f"{self.name} has no dimensions x and y, only {abridged(self._dataset.sizes)}. Rename them "
                 "(dataset.rename) and pass the xarray object."
             ) from error
-        except (ValueError, rioxarray.exceptions.RioXarrayError) as error:
+        except (ValueError, exceptions.RioXarrayError) as error:
             raise RasterError(f"{self.name} has a coordinate system that cannot be read: {error}") from error
         self.crs: CRS | None = crs
         self.height, self.width = self._dataset.sizes[self._y], self._dataset.sizes[self._x]
@@ -359,6 +368,7 @@ class Cube:
         return arrays
 
     def close(self) -> None:
-        """Closes the file."""
-        self._dataset.close()
+        """Closes the file, but no object of the caller's."""
+        if self._is_own:
+            self._dataset.close()
         self._last = None

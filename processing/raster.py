@@ -27,15 +27,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import rasterio
-from rasterio import CRS, Affine
-from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
-from rasterio.io import DatasetReader
-from rasterio.transform import from_gcps
-from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform as transform_points
-from rasterio.windows import Window
+
+try:
+    import rasterio
+    from rasterio import CRS, Affine
+    from rasterio._err import CPLE_BaseError
+    from rasterio.enums import Resampling
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+    from rasterio.io import DatasetReader
+    from rasterio.transform import from_gcps
+    from rasterio.vrt import WarpedVRT
+    from rasterio.warp import transform as transform_points
+    from rasterio.windows import Window
+except ImportError as error:
+    # Checkpoints may carry this file: what it needs is asked for when rasters are read, not when a model is loaded.
+    raise ImportError("Reading rasters needs rasterio: pip install rasterio") from error
 
 from .cubes import CUBE_SUFFIXES, Cube, is_xarray
 from .metadata import Acquisition, Band, ImageSeries, parse_datetime, window_transform
@@ -60,7 +66,10 @@ from .sensors import Sensor, find_sensor, sensor_bands
 from .stac import ITEM_SUFFIXES, Asset, read_item
 
 if TYPE_CHECKING:
-    from xarray import DataArray, Dataset
+    try:  # noqa: SIM105 (hides them from the check of what a checkpoint's code needs)
+        from xarray import DataArray, Dataset
+    except ImportError:
+        pass
 
 PathLike = str | os.PathLike[str]
 Entry: TypeAlias = "PathLike | Mapping[str, Any] | Dataset | DataArray"
@@ -80,6 +89,8 @@ _MAX_TEXT = 60
 # A fit by an affine map that is off by less is as good as the points.
 _MAX_GCP_PIXELS = 0.5
 _PROBE_PIXELS = 256
+# What rasterio raises: its own errors, and GDAL's where it does not translate them.
+_GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 
 @dataclass(frozen=True)
@@ -109,43 +120,44 @@ class _Handles:
     files: dict[str, _File] = field(default_factory=dict)
     grid: _Grid | None = None
     resampling: Resampling = Resampling.bilinear
-    opened: OrderedDict[str, list[Any]] = field(default_factory=OrderedDict)
+    # For each file the dataset, under "", and its warped forms, under the number that means missing.
+    opened: OrderedDict[str, dict[Any, Any]] = field(default_factory=OrderedDict)
 
     def source(self, path: str) -> Source:
         """The file as it is."""
-        return Source(path, self._open(path)[0], self.files[path].asset)
+        return Source(path, self._open(path)[""], self.files[path].asset)
 
     def reader(self, layer: Layer) -> "DatasetReader | WarpedVRT | Cube":
         """What the pixels of a layer are read from, on the grid of the series."""
         opened = self._open(layer.path)
         if not layer.warped:
-            return opened[0]
-        if len(opened) == 1:
-            opened.append(self._warp(opened[0], layer))
-        return opened[1]
+            return opened[""]
+        stated = {opened[""].nodatavals[index - 1] for index in layer.indexes} | set(layer.nodata)
+        nodata = stated - {None} if len(stated) > 1 else stated
+        if len(nodata) > 1 or (None in layer.nodata and set(layer.nodata) != {None}):
+            raise RasterError(
+                f"{layer.path} cannot be warped: its bands have different nodata values ({abridged(stated)}). Warp it "
+                "yourself, for instance with gdalwarp."
+            )
+        (number,) = nodata
+        if number not in opened:
+            opened[number] = self._warp(layer.path, opened[""], number)
+        return opened[number]
 
-    def _open(self, path: str) -> list[Any]:
-        """The dataset and, if it was asked for, its warped form."""
+    def _open(self, path: str) -> dict[Any, Any]:
         if path not in self.opened:
             if len(self.opened) >= _MAX_OPEN_FILES:
                 self._close(self.opened.popitem(last=False)[1])
             file = self.files[path]
             if file.cube is not None or _is_cube(path):
-                self.opened[path] = [Cube(path if file.cube is None else file.cube, path, file.parts)]
+                self.opened[path] = {"": Cube(path if file.cube is None else file.cube, path, file.parts)}
             else:
-                self.opened[path] = [_open(path)]
+                self.opened[path] = {"": _open(path)}
         self.opened.move_to_end(path)
         return self.opened[path]
 
-    def _warp(self, dataset: DatasetReader, layer: Layer) -> WarpedVRT:
+    def _warp(self, path: str, dataset: DatasetReader, nodata: float | None) -> WarpedVRT:
         """The file on the grid of the series, float32 with NaN where it holds no data."""
-        own = [dataset.nodatavals[index - 1] for index in layer.indexes]
-        nodata = {one if one is not None else other for one, other in zip(own, layer.nodata, strict=True)}
-        if len(nodata) > 1:
-            raise RasterError(
-                f"{layer.path} cannot be warped: its bands have different nodata values ({abridged(nodata)}). Warp it "
-                "yourself, for instance with gdalwarp."
-            )
         try:
             return WarpedVRT(
                 dataset,
@@ -155,17 +167,17 @@ class _Handles:
                 width=self.grid.shape[1],
                 src_crs=_source_crs(dataset),
                 src_transform=_source_transform(dataset, self.grid),
-                src_nodata=nodata.pop(),
+                src_nodata=nodata,
                 nodata=math.nan,
                 dtype="float32",
                 resampling=self.resampling,
             )
-        except RasterioError as error:
-            raise RasterError(f"{layer.path} cannot be warped to the grid of {self.grid.path}: {error}") from error
+        except _GDAL_ERRORS as error:
+            raise RasterError(f"{path} cannot be warped to the grid of {self.grid.path}: {error}") from error
 
     @staticmethod
-    def _close(datasets: list[Any]) -> None:
-        for dataset in reversed(datasets):
+    def _close(datasets: Mapping[Any, Any]) -> None:
+        for dataset in reversed(datasets.values()):
             dataset.close()
 
     def close(self) -> None:
@@ -361,8 +373,10 @@ def open_series(
         raise RasterError(f"num_dates must be 1 or more, together with stacked=..., got {num_dates!r}.")
     if resampling not in RESAMPLING:
         raise RasterError(f"resampling must be one of {', '.join(RESAMPLING)}, got {resampling!r}.")
-    if dates is not None and (isinstance(dates, str) or not isinstance(dates, Sequence)):
-        raise RasterError(f"dates must hold one date for each date of the series, got {dates!r}.")
+    if dates is not None:
+        if isinstance(dates, str) or not isinstance(dates, Iterable):
+            raise RasterError(f"dates must hold one date for each date of the series, got {dates!r}.")
+        dates = list(dates)
     if grid is not None and not isinstance(grid, (str, os.PathLike)):
         raise RasterError(f"grid must be 'first' or the path of a raster, got {grid!r}.")
     if isinstance(parts, str):
@@ -451,9 +465,9 @@ def _entries(paths: Any, parts: Sequence[str] | None) -> list[list[_File]]:
     entries: list[list[_File]] = []
     for number, entry in enumerate([paths] if single else list(paths)):
         if isinstance(entry, (str, os.PathLike, Mapping)) or is_xarray(entry):
-            files = _files(entry, parts, number)
+            files = _files(entry, parts, f"{number}")
         else:
-            files = [file for one in entry for file in _files(one, parts, number)]
+            files = [file for i, one in enumerate(entry) for file in _files(one, parts, f"{number}.{i}")]
             if not files:
                 raise RasterError(f"Entry {number} of paths holds no file. Give one entry a date, with its files.")
         entries.append(files)
@@ -465,7 +479,7 @@ def _entries(paths: Any, parts: Sequence[str] | None) -> list[list[_File]]:
     return entries
 
 
-def _files(entry: Any, parts: Sequence[str] | None, number: int) -> list[_File]:
+def _files(entry: Any, parts: Sequence[str] | None, number: str) -> list[_File]:
     """The files that one item of an entry stands for."""
     own_parts = None if parts is None else tuple(parts)
     if is_xarray(entry):
@@ -707,17 +721,21 @@ def _check_warpable(source: Source, grid: _Grid) -> None:
             f"{path} is a cube on another grid than {grid.path}, and cubes are not warped. Name it with grid=..., so "
             "that the others are warped to it, or reproject it (rioxarray's reproject_match) and pass the object."
         )
-    georeferenced = [(grid.path, grid.crs, grid.transform, ())]
-    georeferenced.append((path, _source_crs(dataset), dataset.transform, dataset.gcps[0]))
-    for name, crs, transform, points in georeferenced:
-        if not crs or (coefficients(transform) == coefficients(Affine.identity()) and not points):
+    points = dataset.gcps[0]
+    own = (path, _source_crs(dataset), _source_transform(dataset, grid) or dataset.transform)
+    for name, crs, transform in ((grid.path, grid.crs, grid.transform), own):
+        if not crs or coefficients(transform) == coefficients(Affine.identity()):
             raise RasterError(
                 f"{path} cannot be warped to the grid of {grid.path}: {name} has no georeference. Give it one, for "
                 "instance with gdal_edit -a_srs -a_ullr."
             )
-    if points := dataset.gcps[0]:
-        transform = from_gcps(points)
-        columns, rows = _apply(~transform, *(np.array([getattr(point, axis) for point in points]) for axis in "xy"))
+        if transform.is_degenerate:
+            raise RasterError(
+                f"{path} cannot be warped to the grid of {grid.path}: the transform {coefficients(transform)} of "
+                f"{name} gives pixels no area. Correct it, for instance with gdal_edit -a_ullr."
+            )
+    if points:
+        columns, rows = _apply(~own[2], *(np.array([getattr(point, axis) for point in points]) for axis in "xy"))
         off = np.hypot(columns - [point.col for point in points], rows - [point.row for point in points]).max()
         if off > _MAX_GCP_PIXELS:
             raise RasterError(
@@ -738,11 +756,10 @@ def _overlap(dataset: DatasetReader, grid: _Grid) -> bool:
         xs, ys = _apply(transform, columns, rows)
         try:
             xs, ys = (np.asarray(values) for values in transform_points(crs, other_crs, xs, ys))
-        except RasterioError:
-            continue
+        except _GDAL_ERRORS as error:
+            raise RasterError(f"Coordinates cannot be converted from {crs} to {other_crs}: {error}") from error
         columns, rows = _apply(~other_transform, xs, ys)
-        with np.errstate(invalid="ignore"):
-            inside = (columns > 0) & (columns < other_shape[1]) & (rows > 0) & (rows < other_shape[0])
+        inside = (columns > 0) & (columns < other_shape[1]) & (rows > 0) & (rows < other_shape[0])
         if inside.any():
             return True
     return False
@@ -750,7 +767,9 @@ def _overlap(dataset: DatasetReader, grid: _Grid) -> bool:
 
 def _apply(transform: Affine, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a, b, c, d, e, f = coefficients(transform)
-    return a * columns + b * rows + c, d * columns + e * rows + f
+    # Points that a projection cannot show are infinite.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return a * columns + b * rows + c, d * columns + e * rows + f
 
 
 def _source_crs(dataset: DatasetReader) -> CRS | None:

@@ -30,10 +30,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rasterio import CRS, Affine
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.io import DatasetReader
-from rasterio.warp import transform as transform_points
+
+try:
+    from rasterio import CRS, Affine
+    from rasterio.enums import ColorInterp, MaskFlags
+    from rasterio.io import DatasetReader
+    from rasterio.warp import transform as transform_points
+except ImportError as error:
+    # Checkpoints may carry this file: what it needs is asked for when rasters are read, not when a model is loaded.
+    raise ImportError("Reading rasters needs rasterio: pip install rasterio") from error
 
 from .metadata import KIND_ALIASES, MIN_WAVELENGTH_NM, POLARISATIONS, Band, MetadataError, parse_datetime
 from .sensors import Sensor, SensorBand, find_sensor, plain_band_name

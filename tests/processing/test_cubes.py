@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rasterio import Affine
 
+from stsun_processing.cubes import Cube
 from stsun_processing.metadata import Band
 from stsun_processing.raster import describe, open_series, read_series
 from stsun_processing.raster_metadata import RasterError
@@ -95,6 +96,26 @@ def test_scale_offset_and_fill_value_are_those_of_the_file(tmp_path):
     assert series.pixels[0][0, 1, 1] == pytest.approx(0.25, abs=1e-6)
     # The user's factor stands for both: 0.25 is stored as 3500.
     assert read_series(path, sensor="s2", scale=2).pixels[0][0, 1, 1] == pytest.approx(7000, rel=1e-5)
+
+
+def test_objects_stay_open_and_apart(tmp_path):
+    path = save(cube(), tmp_path / "a.nc")
+    with xr.open_dataset(path, decode_coords="all") as dataset:
+        red, nir = (dataset.isel(band=[i]) for i in range(2))
+        series = read_series([[red, nir]], sensor="s2")
+        assert [band.name for band in series.acquisitions[0].bands] == ["B04", "B08"]
+        assert np.array_equal(np.stack(series.pixels), dataset.reflectance.values)
+
+
+def test_chunks_are_read_once_for_all_dates(monkeypatch):
+    read = []
+    original = Cube._read_window
+    monkeypatch.setattr(Cube, "_read_window", lambda self, *window: read.append(window) or original(self, *window))
+    with open_series(cube(), sensor="s2") as opened:
+        read.clear()
+        for row in (0, 2):
+            assert len(opened.read(row, 0, 2, 5).pixels) == 3
+    assert len(read) == 2
 
 
 def test_cube_next_to_rasters(tmp_path):

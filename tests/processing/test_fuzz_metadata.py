@@ -13,6 +13,7 @@ from datetime import datetime
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from rasterio import Affine
 
 from stsun_processing.metadata import Acquisition, Band, ImageSeries, MetadataError, parse_datetime
 from stsun_processing.raster import describe, open_series
@@ -295,6 +296,28 @@ def test_arguments(tmp_path, value):
         *({"stacked": first}, {"resampling": first}, {"grid": first}),
     ):
         opens(path, **{"sensor": "s2", **options})
+
+
+coefficients = (
+    st.floats(width=32) | st.floats(-200, 200) | st.sampled_from([0.0, 1.0, 10.0, -10.0, 1e-9, 500000.0, 5e6])
+)
+grids = st.tuples(
+    st.lists(coefficients.filter(math.isfinite), min_size=6, max_size=6),
+    st.sampled_from([None, 4326, 3857, 32633, 2227, 4978, 3031, 5703]),
+)
+
+
+@fuzzed
+@given(grids, grids)
+@example(([10, 0, 0, 0, 0, 0], 4326), ([10, 0, 0, 0, -10, 0], 4326))
+def test_georeferences(tmp_path, one, two):
+    paths = []
+    for name, (transform, epsg) in (("a.tif", one), ("b.tif", two)):
+        crs = epsg and f"EPSG:{epsg}"
+        paths.append(write(tmp_path / name, ramp(), transform=Affine(*transform), crs=crs))
+    opens(paths[0], bands=[RED])
+    opens(paths, bands=[RED])
+    opens(paths, bands=[RED], grid="first")
 
 
 @fuzzed

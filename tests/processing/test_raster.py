@@ -161,6 +161,10 @@ def test_dates_given(tmp_path):
     path = write(tmp_path / "2020-01-01.tif", ramp())
     with open_series([path, path], bands=[RED], dates=[None, "2021-07"]) as opened:
         assert [a.datetime for a in opened.series.acquisitions] == [None, datetime(2021, 7, 16, 12)]
+    days = np.array(["2020-01-01", "NaT"], "datetime64[D]")
+    assert [a.datetime for a in read_series([path, path], bands=[RED], dates=days).acquisitions] == [
+        *(datetime(2020, 1, 1), None)
+    ]
     with pytest.raises(MetadataError, match="out of order"):
         open_series([path, path], bands=[RED], dates=["2021", "2020"])
     with pytest.raises(MetadataError, match="not a date"):

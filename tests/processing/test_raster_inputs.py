@@ -245,6 +245,21 @@ def test_missing_data_stay_missing_when_warped(tmp_path):
         assert set(series.pixels[1][0][expected]) == {7}, name
 
 
+def test_bands_of_one_date_at_different_resolutions(tmp_path):
+    """As Sentinel-2 delivers them."""
+    names = {"B04": Affine(10, 0, 500000, 0, -10, 5000000), "B11": Affine(20, 0, 500000, 0, -20, 5000000)}
+    files = [
+        write(tmp_path / f"{name}.tif", ramp(1, *size), transform=names[name])
+        for name, size in (("B04", (8, 8)), ("B11", (4, 4)))
+    ]
+    series = read_series([files], sensor="s2", grid="first", resampling="nearest")
+    assert series.acquisitions[0].bands == sensor_bands("s2", ["B04", "B11"])
+    assert np.array_equal(series.pixels[0], [ramp(1, 8, 8)[0], np.kron(ramp(1, 4, 4)[0], np.ones((2, 2)))])
+    # Coarser pixels average what they cover.
+    coarse = read_series([files], sensor="s2", grid=files[1], resampling="average").pixels[0]
+    assert np.array_equal(coarse[0], ramp(1, 8, 8)[0].reshape(4, 2, 4, 2).mean((1, 3)))
+
+
 def test_scale_applies_to_warped_rasters_and_unneeded_warping_is_not_done(tmp_path):
     one = write(tmp_path / "a.tif", ramp(1, 8, 8))
     two = write(tmp_path / "b.tif", ramp(1, 8, 8))
@@ -261,6 +276,7 @@ def test_scale_applies_to_warped_rasters_and_unneeded_warping_is_not_done(tmp_pa
     [
         ({"crs": None}, {}, r"b\.tif has no georeference.*gdal_edit"),
         ({"transform": Affine(10, 0, 600000, 0, -10, 5000000)}, {}, "lies outside the grid of"),
+        ({"transform": Affine(10, 0, 500000, 10, 0, 5000000)}, {}, "gives pixels no area"),
         ({"crs": "EPSG:32601"}, {}, "lies outside the grid of"),
         ({"crs": "EPSG:32634"}, {"resampling": "best"}, "resampling must be one of nearest, bilinear"),
         ({"crs": "EPSG:32634"}, {"grid": "missing.tif"}, r"missing\.tif does not exist"),
