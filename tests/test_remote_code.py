@@ -28,11 +28,11 @@ class Absent:
         if name.partition(".")[0] in {absent}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
-sys.meta_path.insert(0, Absent())
 import numpy as np, torch
 from transformers import AutoConfig, AutoModel, pipeline
 from transformers import AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
+sys.meta_path.insert(0, Absent())
 bands = {bands}
 pixels = np.load({pixels!r})
 """
@@ -125,6 +125,19 @@ def lay_out_cache(home, folder, commit):
     (repository / "refs").mkdir()
     for name in ("main", "v1"):
         (repository / "refs" / name).write_text(commit)
+
+
+def test_the_pipeline_loads_from_a_cache_without_the_package(run, folder, tmp_path):
+    # The code of a repository is checked for what it needs, that of a folder is not.
+    lay_out_cache(tmp_path / "home", folder, 40 * "a")
+    run(
+        """
+        pipe = pipeline("dense-prediction", model={name!r}, trust_remote_code=True)
+        assert pipe(pixels, bands=bands)["maps"].shape == (1, 20, 17)
+        """,
+        absent=(*ABSENT, "xarray", "rioxarray"),
+        name="org/stsun",
+    )
 
 
 @pytest.mark.parametrize("revision", ["main", "v1", 40 * "a"])
