@@ -5,6 +5,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 import rasterio
+from rasterio import Affine
 
 from stsun_processing.metadata import Band
 from stsun_processing.raster import open_series, read_series
@@ -193,3 +194,15 @@ def test_json_that_is_no_item(tmp_path):
     for name, problem in (("a.json", "no JSON"), ("b.json", "no JSON"), ("c.json", "does not exist")):
         with pytest.raises(RasterError, match=rf"{name}.*{problem}"):
             open_series(tmp_path / name)
+
+
+def test_nodata_of_the_item_is_met_in_the_file_s_own_precision(item, save, tmp_path):
+    stored = np.array([[[-9999.9, 0.25, 0.5]]], "float32")  # not the double of that name
+    write(tmp_path / "data" / "B04.tif", stored)
+    item["assets"]["red"]["raster:bands"] = [{"nodata": -9999.9}]
+    series = read_series(save(item), parts=["red"])
+    assert series.valid[0].tolist() == [[False, True, True]]
+    # Warped, what is missing stays so.
+    target = write(tmp_path / "grid.tif", np.ones((1, 2, 6), "uint8"), transform=Affine(5, 0, 500000, 0, -5, 5000000))
+    warped = read_series(save(item), parts=["red"], grid=target, resampling="nearest")
+    assert warped.valid[0].tolist() == [[False, False, True, True, True, True]] * 2
