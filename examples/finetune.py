@@ -4,302 +4,241 @@
     python examples/finetune.py --config examples/finetune.yaml --steps 500      # a file, and what differs from it
     accelerate launch examples/finetune.py --config examples/finetune.yaml       # several processes
 
-A source is a folder with a dataset.json (see stsun_processing.dataset_description) or the word `synthetic`. Every
-batch comes from one source; the sources take turns at random, by `--weights`. The output folder receives the
-checkpoint (model and processor), metrics.json and, for `--resume`, the state of the run.
+A source is a folder with a dataset.json (see stsun_processing.dataset_description) or the word `synthetic`; `--help`
+lists all settings. The output folder receives what the Hub needs (weights, config, processor, a card with the measured
+scores), log.jsonl and, for `--resume True`, the states of the run. Where there are validation splits, the weights that
+scored best on them are those that are kept.
 """
 
-import json
 import math
 import os
+import shutil
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-import yaml
-from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
-from torch.utils.data import DataLoader
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import set_seed
+from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
-from transformers import AutoConfig, HfArgumentParser, get_cosine_schedule_with_warmup
+from transformers import get_cosine_schedule_with_warmup
 
-from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
-from modeling_stsun.configuration_stsun import PRESETS
-from stsun_processing import (
-    Augmentation,
-    ConfusionMatrix,
-    FolderDataset,
-    STSUNCollator,
-    SyntheticDataset,
-    band_statistics,
-    predict_scene,
+from modeling_stsun import STSUNForDensePrediction
+from stsun_processing import DatasetError, STSUNCollator
+from stsun_processing.training import (
+    FinetuneArguments,
+    JsonLinesTracker,
+    Scores,
+    TrainingError,
+    add_lora,
+    build_mixture,
+    build_model,
+    build_sampler,
+    check_same_run,
+    evaluate_sources,
+    mean_score,
+    open_sources,
+    parameter_groups,
+    parse_arguments,
+    plain_model,
+    save_run,
+    summary,
 )
-from stsun_processing.image_processing_stsun import BY_KIND
-from stsun_processing.metadata import IGNORE_INDEX
-from stsun_processing.metrics import json_ready
-from stsun_processing.sampling import MixtureBatchSampler, MixtureDataset
 
-# Windows that one sample can be cut into; the draws pick among them.
-WINDOWS = 2**20
+KEPT_STATES = 2
 
 
-@dataclass
-class FinetuneArguments:
-    """Everything that a run can be told; a YAML file given with --config holds the same names."""
+class Progress:
+    """Where a run stands, as part of its saved states."""
 
-    output_dir: str = field(
-        default="runs/finetune", metadata={"help": "Folder of the checkpoint and of the run's state."}
-    )
-    data: list[str] = field(default_factory=list, metadata={"help": "Folders with a dataset.json, or `synthetic`."})
-    weights: list[float] | None = field(default=None, metadata={"help": "Share of the steps of each source."})
-    model: str = field(
-        default="tiny", metadata={"help": f"Preset ({', '.join(PRESETS)}), or folder or Hub id of a checkpoint."}
-    )
-    steps: int = field(default=2000, metadata={"help": "Optimiser steps."})
-    batch_size: int = field(default=4, metadata={"help": "Samples a process and step."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Batches an optimiser step."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate (AdamW, cosine)."})
-    weight_decay: float = field(default=0.05, metadata={"help": "Weight decay of matrices and convolutions."})
-    warmup_steps: int = field(default=100, metadata={"help": "Steps until the highest learning rate."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
-    mixed_precision: str | None = field(
-        default=None, metadata={"help": "no, bf16 or fp16 (default: as accelerate is configured)."}
-    )
-    crop_size: int = field(default=64, metadata={"help": "Side of the training windows in pixels."})
-    max_dates: int | None = field(default=None, metadata={"help": "Most dates a training sample keeps."})
-    date_sampling: float = field(default=0.5, metadata={"help": "Probability of training on a subset of the dates."})
-    band_sampling: float = field(default=0.5, metadata={"help": "Probability of training on a subset of the bands."})
-    min_bands: int = field(default=3, metadata={"help": "Fewest bands that a subset keeps."})
-    metadata_dropout: float = field(default=0.05, metadata={"help": "Probability that a piece of metadata is hidden."})
-    eval_every: int = field(default=500, metadata={"help": "Steps between evaluations on the validation splits."})
-    save_every: int = field(default=500, metadata={"help": "Steps between saved states of the run."})
-    num_workers: int = field(default=1, metadata={"help": "Processes that read data."})
-    seed: int = field(default=0, metadata={"help": "Fixes initialisation, data order and augmentation."})
-    resume: bool = field(default=False, metadata={"help": "Continue the run in output_dir from its last saved state."})
+    def __init__(self) -> None:
+        self.step, self.best_score, self.best_step, self.evaluations_since = 0, -math.inf, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """For Accelerate."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """For Accelerate."""
+        vars(self).update(state)
 
 
-def parse_arguments() -> FinetuneArguments:
-    """Command line over YAML file over defaults."""
-    parser = HfArgumentParser(FinetuneArguments, description=__doc__.split("\n")[0])
-    parser.add_argument("--config", help="YAML file with any of these settings.")
-    config = parser.parse_known_args()[0].config
-    if config is not None:
-        values = yaml.safe_load(Path(config).read_text()) or {}
-        known = asdict(FinetuneArguments())
-        if unknown := sorted(set(values) - set(known)):
-            sys.exit(f"{config}: unknown settings {', '.join(unknown)}; known ones are {', '.join(known)}.")
-        parser.set_defaults(**values)
-    namespace = vars(parser.parse_args())
-    namespace.pop("config")
-    arguments = FinetuneArguments(**namespace)
-    for name, default in asdict(FinetuneArguments()).items():
-        value = getattr(arguments, name)
-        if isinstance(default, (bool, int, list)) and type(value) is not type(default):
-            sys.exit(f"{name} must be of type {type(default).__name__}, got {value!r}.")
-    if not arguments.data:
-        sys.exit("No data: name at least one source with --data (a folder with a dataset.json, or `synthetic`).")
-    return arguments
+def saved_states(folder: Path) -> list[Path]:
+    """Complete states, the oldest first."""
+    return sorted(folder.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
 
 
-def open_source(name: str, split: str, arguments: FinetuneArguments) -> torch.utils.data.Dataset:
-    """A source: windows of it for training, whole samples for evaluation."""
-    training = split == "train"
-    if name == "synthetic":
-        seed = 0 if training else {"val": 1_000_001, "test": 1_000_002}[split]
-        return SyntheticDataset(
-            length=WINDOWS if training else 24,
-            sizes=(arguments.crop_size // 2, arguments.crop_size) if training else (96, 128),
-            random_bands=0.5 if training else 0.0,
-            seed=arguments.seed + seed,
-        )
-    windows = {"crop_size": arguments.crop_size, "crops_per_image": WINDOWS} if training else {}
-    return FolderDataset(name, split, **windows, seed=arguments.seed)
+def save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
+    """Saves a state that appears when it is complete, and removes the oldest."""
+    partial = folder / ".partial"
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        partial.rename(folder / f"step_{step}")
+        for old in saved_states(folder)[:-KEPT_STATES]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
 
 
-def build_model(
-    arguments: FinetuneArguments, sources: list[torch.utils.data.Dataset], statistics: dict[str, dict]
-) -> tuple[STSUNForDensePrediction, STSUNImageProcessor]:
-    """A preset with the classes of the sources, or a checkpoint that learns those of them that it does not know."""
-    classes = dict.fromkeys(name for source in sources for task in source.tasks for name in source.class_names(task))
-    if arguments.model in PRESETS:
-        id2label = dict(enumerate(classes))
-        config = STSUNConfig(
-            **PRESETS[arguments.model], id2label=id2label, label2id={name: i for i, name in id2label.items()}
-        )
-        return STSUNForDensePrediction(config), STSUNImageProcessor.from_config(config, band_statistics=statistics)
-    config = AutoConfig.from_pretrained(arguments.model)
-    model = STSUNForDensePrediction.from_pretrained(arguments.model, config=config, dtype=torch.float32)
-    processor = STSUNImageProcessor.from_pretrained(arguments.model)
-    processor.check_config(config)
-    new = [name for name in classes if name not in processor.categories]
-    model.add_categories(new)
-    processor.add_categories(new)
-    processor.band_statistics = processor.band_statistics | statistics
-    return model, processor
+def save_best(model: torch.nn.Module, path: Path) -> None:
+    """Keeps weights; the file appears at once."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f".{path.name}")
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
+    os.replace(partial, path)
 
 
-def evaluate(
-    model: STSUNForDensePrediction,
-    processor: STSUNImageProcessor,
-    sources: list[torch.utils.data.Dataset],
-    accelerator: Accelerator,
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Scores by source and task, on whole samples, predicted as `stsun predict` does; processes share the samples."""
-    scores = {}
-    for source in sources:
-        matrices = {task: ConfusionMatrix(len(source.class_names(task))) for task in source.tasks}
-        for index in range(accelerator.process_index, len(source), accelerator.num_processes):
-            sample = source[index]
-            statistics = sample.source if sample.source in processor.band_statistics else BY_KIND
-            maps = predict_scene(
-                *(model, processor, sample.series, sample.task, sample.classes, sample.outputs),
-                statistics=statistics,
-                progress=False,
-            )
-            # What was labelled where no date holds data cannot be predicted, and does not count.
-            labels = np.where(maps == IGNORE_INDEX, IGNORE_INDEX, sample.labels)
-            matrices[sample.task].update(torch.from_numpy(maps), torch.from_numpy(labels))
-        for task, matrix in matrices.items():
-            counts = accelerator.reduce(matrix.matrix.to(accelerator.device), reduction="sum")
-            total = ConfusionMatrix(len(counts))
-            total.matrix = counts.cpu()
-            names = source.class_names(task)
-            scores.setdefault(source.name, {})[task] = {
-                "mean_iou": total.mean_iou,
-                "overall_accuracy": total.overall_accuracy,
-                **{f"iou_{name}": value for name, value in zip(names, total.iou.tolist(), strict=True)},
-            }
-    return scores
-
-
-def main() -> None:
+def run(arguments: FinetuneArguments) -> None:
     """Trains, evaluates, saves."""
-    arguments = parse_arguments()
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     if not os.access(output_dir, os.W_OK | os.X_OK):
-        sys.exit(f"--output_dir {output_dir} is not writable.")
+        raise TrainingError(f"--output_dir {output_dir} is not writable.")
+    folder, best = output_dir / "checkpoints", output_dir / "checkpoints" / "best.safetensors"
+    states = saved_states(folder)
+    if arguments.resume and not states:
+        raise TrainingError(f"--resume: {output_dir} holds no saved state (checkpoints/step_N). Leave --resume out.")
+    if states and not arguments.resume:
+        raise TrainingError(
+            f"{output_dir} holds the states of an earlier run. Give --resume True, or another --output_dir."
+        )
+
+    resumed_step = int(states[-1].name.split("_")[1]) if states else 0
     accelerator = Accelerator(
         mixed_precision=arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
-        project_config=ProjectConfiguration(str(output_dir), automatic_checkpoint_naming=True, total_limit=2),
+        log_with=[JsonLinesTracker(output_dir / "log.jsonl", resumed_step), *arguments.report_to],
+        project_dir=output_dir,
+        # What a batch does not need (an embedding for unknown dates, say) gets no gradient in that step.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    if accelerator.is_main_process:
+        check_same_run(arguments, output_dir / "run.json", accelerator.num_processes)
     set_seed(arguments.seed)
     accelerator.print(f"Checking {len(arguments.data)} sources ...")
-    train = [open_source(name, "train", arguments) for name in arguments.data]
-    names = [source.name for source in train]
-    if len(set(names)) != len(names):
-        sys.exit(f"The sources are named {', '.join(names)}; give each a name of its own in its dataset.json.")
-    splits = {split: [open_source(name, split, arguments) for name in arguments.data] for split in ("val", "test")}
-    statistics = {s.name: band_statistics(s) for s in train if isinstance(s, FolderDataset)}
-    model, processor = build_model(arguments, train, statistics)
-
-    augmentation = Augmentation(
-        dates=1.0 if arguments.max_dates else arguments.date_sampling,
-        max_dates=arguments.max_dates,
-        bands=arguments.band_sampling,
-        min_bands=arguments.min_bands,
-        metadata=arguments.metadata_dropout,
-    )
-    mixture = MixtureDataset(train, [augmentation] * len(train))
-
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    sources = open_sources(arguments)
+    for note in sources.notes:
+        accelerator.print(note)
+    model, processor = build_model(arguments, sources)
+    if arguments.lora_rank:
+        model = add_lora(model, arguments.lora_rank)
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": arguments.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=arguments.learning_rate,
-        betas=(0.9, 0.98),
+        parameter_groups(model, arguments.weight_decay), lr=arguments.learning_rate, betas=(0.9, 0.98)
     )
-    # The scheduler moves once a process and optimiser step.
-    scheduler = get_cosine_schedule_with_warmup(
-        optimizer, arguments.warmup_steps * accelerator.num_processes, arguments.steps * accelerator.num_processes
-    )
-    model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
-
-    step = 0
-    # step.json is written last: a state without it was cut short.
-    states = [path.parent for path in output_dir.glob("checkpoints/checkpoint_*/step.json")]
-    states.sort(key=lambda path: int(path.name.split("_")[1]))
+    # Not prepared: Accelerate would step it once for each process.
+    scheduler = get_cosine_schedule_with_warmup(optimizer, arguments.warmup_steps, arguments.steps)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    bare, progress, average = accelerator.unwrap_model(model), Progress(), None
+    accelerator.register_for_checkpointing(scheduler, progress)
+    if arguments.ema_decay:
+        average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema_decay))
+        accelerator.register_for_checkpointing(average)
     if arguments.resume:
-        if not states:
-            sys.exit(f"--resume: {output_dir} holds no saved state (checkpoints/checkpoint_N). Leave --resume out.")
         accelerator.load_state(str(states[-1]))
-        step = json.loads((states[-1] / "step.json").read_text())["step"]
-        accelerator.project_configuration.iteration = int(states[-1].name.split("_")[1]) + 1
-    elif states:
-        sys.exit(f"{output_dir} holds the states of an earlier run. Give --resume True, or another --output_dir.")
+    accelerator.init_trackers("stsun", {name: str(value) for name, value in asdict(arguments).items()})
 
-    accumulation = arguments.gradient_accumulation_steps
-    sampler = MixtureBatchSampler(
-        mixture,
-        arguments.batch_size,
-        arguments.steps * accumulation,
-        arguments.weights,
-        arguments.seed,
-        start=step * accumulation,
-        rank=accelerator.process_index,
-        num_processes=accelerator.num_processes,
-    )
+    def network() -> STSUNForDensePrediction:
+        return plain_model(bare if average is None else average.module)
+
+    def evaluate(network: STSUNForDensePrediction, split: list[Dataset]) -> Scores:
+        processes = accelerator.process_index, accelerator.num_processes
+        return evaluate_sources(network, processor, split, *processes, accelerator.device)
+
+    mixture = build_mixture(arguments, sources)
     loader = DataLoader(
         mixture,
-        batch_sampler=sampler,
+        batch_sampler=build_sampler(
+            arguments, mixture, progress.step, accelerator.process_index, accelerator.num_processes
+        ),
         collate_fn=STSUNCollator(processor),
         num_workers=arguments.num_workers,
         pin_memory=accelerator.device.type == "cuda",
     )
-    bar = tqdm(total=arguments.steps, initial=step, desc="train", disable=not accelerator.is_local_main_process)
+    bar = tqdm(
+        total=arguments.steps, initial=progress.step, desc="train", disable=not accelerator.is_local_main_process
+    )
     model.train()
+    losses = torch.zeros((), device=accelerator.device)
     for batch in loader:
         with accelerator.accumulate(model):
             loss = model(**batch.to(accelerator.device)).loss
-            if not math.isfinite(loss.item()):
-                sys.exit(f"The loss is {loss.item()} in step {step + 1}. Lower --learning_rate, or look at the data.")
+            losses += loss.detach() / arguments.gradient_accumulation_steps
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
             optimizer.step()
-            scheduler.step()
             optimizer.zero_grad()
         if not accelerator.sync_gradients:
             continue
-        step += 1
+        progress.step += 1
+        scheduler.step()
+        if average is not None:
+            average.update_parameters(bare)
+        mean_loss = accelerator.reduce(losses, reduction="mean").item()
+        losses.zero_()
+        if not math.isfinite(mean_loss):
+            raise TrainingError(
+                f"The loss is {mean_loss} in step {progress.step}. Lower --learning_rate, or look at the data."
+            )
+        accelerator.log({"loss": mean_loss, "learning_rate": scheduler.get_last_lr()[0]}, step=progress.step)
         bar.update()
-        bar.set_postfix(loss=f"{loss.item():.3f}")
-        if step % arguments.save_every == 0 and step < arguments.steps:
-            folder = Path(accelerator.save_state())
-            accelerator.wait_for_everyone()
-            if accelerator.is_main_process:
-                (folder / "step.json").write_text(json.dumps({"step": step}))
-        if step % arguments.eval_every == 0 and step < arguments.steps:
-            scores = evaluate(accelerator.unwrap_model(model), processor, splits["val"], accelerator)
-            accelerator.print(f"step {step}: {summary(scores)}")
+        bar.set_postfix(loss=f"{mean_loss:.3f}")
+        last = progress.step == arguments.steps
+        if sources.val and (last or progress.step % arguments.eval_every == 0):
+            evaluated = network()
+            scores = evaluate(evaluated, sources.val)
+            accelerator.print(f"step {progress.step}: {summary(scores)}")
+            accelerator.log({"val/mean": mean_score(scores), **flat(scores)}, step=progress.step)
             model.train()
+            progress.evaluations_since += 1
+            if mean_score(scores) > progress.best_score:
+                progress.best_score, progress.best_step = mean_score(scores), progress.step
+                progress.evaluations_since = 0
+                if accelerator.is_main_process:
+                    save_best(evaluated, best)
+        if arguments.patience and progress.evaluations_since >= arguments.patience:
+            accelerator.print(f"No better score in {arguments.patience} evaluations: stopped at step {progress.step}.")
+            break
+        if not last and progress.step % arguments.save_every == 0:
+            save_state(accelerator, folder, progress.step)
     bar.close()
 
-    unwrapped = accelerator.unwrap_model(model)
-    if accelerator.is_main_process:
-        unwrapped.save_pretrained(output_dir)
-        processor.save_pretrained(output_dir)
-    metrics = {split: evaluate(unwrapped, processor, sources, accelerator) for split, sources in splits.items()}
-    if accelerator.is_main_process:
-        document = json_ready({"arguments": asdict(arguments), **metrics})
-        (output_dir / "metrics.json").write_text(json.dumps(document, indent=2, allow_nan=False))
+    accelerator.wait_for_everyone()
+    final = network()
+    if progress.best_step:
+        final.load_state_dict(load_file(best))
+        accelerator.print(
+            f"The weights kept are those of step {progress.best_step}, the best on the validation splits."
+        )
+    metrics = {split: evaluate(final, getattr(sources, split)) for split in ("val", "test")}
     for split, scores in metrics.items():
-        accelerator.print(f"{split}: {summary(scores)}")
-    accelerator.print(f"Checkpoint and metrics.json are in {output_dir}.")
+        accelerator.print(f"{split}: {summary(scores) or 'not scored'}")
+    if accelerator.is_main_process:
+        save_run(final, processor, arguments, metrics, sources.notes)
+    accelerator.print(f"Checkpoint, model card, metrics.json and log.jsonl are in {output_dir}.")
     accelerator.end_training()
 
 
-def summary(scores: dict[str, dict[str, dict[str, float]]]) -> str:
-    """One line of mean IoU by source and task."""
-    return ", ".join(
-        f"{source} {task} mIoU {values['mean_iou']:.3f}"
+def flat(scores: Scores) -> dict[str, float]:
+    """Scores under one name each, for trackers."""
+    return {
+        f"val/{source}/{task}/{name}": value
         for source, tasks in scores.items()
         for task, values in tasks.items()
-    )
+        for name, value in values.items()
+        if not math.isnan(value)
+    }
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        run(parse_arguments(__doc__.split("\n")[0]))
+    except (TrainingError, DatasetError) as error:
+        sys.exit(str(error))

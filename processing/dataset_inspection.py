@@ -23,10 +23,7 @@ from tqdm.auto import tqdm
 
 from .dataset_description import DatasetDescription, DatasetError, SampleRecord
 from .datasets import SampleReader
-from .metadata import CHANGE_CLASSES, IGNORE_INDEX, ImageSeries
-
-# Rows of a label map that are counted at once.
-_ROWS = 256
+from .metadata import CHANGE_CLASSES, ImageSeries
 
 
 @dataclass
@@ -143,7 +140,7 @@ def inspect_dataset(root: str | Path, progress: bool = True) -> DatasetReport:
             split, np.zeros(len(report.class_names(record.task)) + 1, dtype=np.int64)
         )
         try:
-            found = _count_classes(reader, replace(record, series=series), len(counts) - 1)
+            found = reader.count_classes(replace(record, series=series))
         except DatasetError as error:
             report.faults.append(str(error))
             continue
@@ -173,12 +170,3 @@ def _check_images(reader: SampleReader, record: SampleRecord, report: DatasetRep
         return None
     report.series.append(series)
     return series
-
-
-def _count_classes(reader: SampleReader, record: SampleRecord, num_classes: int) -> np.ndarray:
-    """Pixels of each class, and last those without a label, over all maps."""
-    counts = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
-    for top in range(0, record.height, _ROWS):
-        window = (top, 0, min(_ROWS, record.height - top), record.width)
-        counts += np.bincount(reader.read_labels(record, window).ravel(), minlength=len(counts))
-    return np.append(counts[:num_classes], counts[IGNORE_INDEX])

@@ -139,6 +139,15 @@ class SampleReader:
             counts.append(np.add.reduceat(labelled, np.arange(0, record.width, _BLOCK)))
         return np.stack(counts)
 
+    def count_classes(self, record: SampleRecord) -> np.ndarray:
+        """Pixels of each class, and last those without a label, over all maps; checks all labels on the way."""
+        counts = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
+        for top in range(0, record.height, _BLOCK):
+            window = (top, 0, min(_BLOCK, record.height - top), record.width)
+            counts += np.bincount(self.read_labels(record, window).ravel(), minlength=len(counts))
+        num_classes = len(self.description.positions(record.task)) - 1
+        return np.append(counts[:num_classes], counts[IGNORE_INDEX])
+
     def read_labels(self, record: SampleRecord, window: Window) -> np.ndarray:
         """(maps, height, width) uint8 positions in the classes."""
         positions = self.description.positions(record.task)
@@ -255,8 +264,11 @@ class FolderDataset(torch.utils.data.Dataset):
         position += len(self) if position < 0 else 0
         if not 0 <= position < len(self):
             raise IndexError(f"Item {index} was asked for; there are {len(self)}.")
-        record = self.samples[position // self.crops_per_image]
-        window = self._window(position)
+        return self.read(position // self.crops_per_image, self._window(position))
+
+    def read(self, number: int, window: Window) -> Sample:
+        """Reads a window (first row, first column, height, width) of the sample of that number."""
+        record = self.samples[number]
         if self.load_pixels:
             series = self._cached(record, window) or self._reader.read_images(record, window)
         else:
@@ -287,6 +299,11 @@ class FolderDataset(torch.utils.data.Dataset):
             raise DatasetError(f"Task {task!r} is not among those of {self.name!r}: {', '.join(self.tasks)}.")
         return CHANGE_CLASSES if task == "binary_change_detection" else self._description.class_names
 
+    def count_classes(self, task: str) -> np.ndarray:
+        """(classes,) labelled pixels of each class of a task, in all maps of the split."""
+        records = (record for record in self.samples if record.task == task)
+        return sum(self._reader.count_classes(record)[:-1] for record in records)
+
     def _window(self, position: int) -> Window:
         which = position // self.crops_per_image
         size = (self.samples[which].height, self.samples[which].width)
@@ -315,6 +332,39 @@ class FolderDataset(torch.utils.data.Dataset):
         series = self._cache[key].crop(*window)
         # What becomes of the sample must not change what is kept.
         return replace(series, pixels=tuple(map(np.copy, series.pixels)), valid=tuple(map(np.copy, series.valid)))
+
+
+class Tiles(torch.utils.data.Dataset):
+    """All samples of one task of a split, cut into windows that cover each pixel once, for evaluation in batches.
+
+    What is labelled where no date holds data cannot be predicted: it becomes unlabelled.
+
+    Args:
+        dataset: a split; its crops are ignored.
+        task: one of its tasks.
+        size: height and width of a window in pixels; those at the edges are smaller.
+    """
+
+    def __init__(self, dataset: FolderDataset, task: str, size: int) -> None:
+        if size < 1:
+            raise DatasetError(f"size must be 1 pixel or more, got {size}.")
+        self.dataset = dataset
+        self.windows = [
+            (number, (top, left, min(size, record.height - top), min(size, record.width - left)))
+            for number, record in enumerate(dataset.samples)
+            if record.task == task
+            for top in range(0, record.height, size)
+            for left in range(0, record.width, size)
+        ]
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads one window."""
+        sample = self.dataset.read(*self.windows[index])
+        return replace(sample, labels=np.where(np.any(sample.series.valid, axis=0), sample.labels, IGNORE_INDEX))
 
 
 def band_statistics(dataset: FolderDataset) -> dict[str, dict[str, float | None]]:

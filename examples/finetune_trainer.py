@@ -1,0 +1,176 @@
+"""Fine-tunes STSUN with the Trainer of transformers, on the data and with the settings of finetune.py.
+
+    python examples/finetune_trainer.py --data path/to/folder another/folder --output_dir runs/first
+    python examples/finetune_trainer.py --config examples/finetune.yaml --steps 500
+    torchrun --nproc-per-node 2 examples/finetune_trainer.py --config examples/finetune.yaml
+
+Batches, loss and schedule are those of finetune.py, which also keeps moving averages (`--ema_decay`). While training,
+validation runs on disjoint tiles, one forward pass each, and keeps confusion matrices, never logits; the scores in the
+model card are those of whole samples, predicted as `stsun predict` does.
+"""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, get_cosine_schedule_with_warmup, set_seed
+
+from stsun_processing import DatasetError, STSUNCollator
+from stsun_processing.datasets import FolderDataset, Tiles
+from stsun_processing.training import (
+    BatchScores,
+    FinetuneArguments,
+    TrainingError,
+    add_lora,
+    build_mixture,
+    build_model,
+    build_sampler,
+    check_same_run,
+    evaluate_sources,
+    open_sources,
+    parameter_groups,
+    parse_arguments,
+    plain_model,
+    save_run,
+    summary,
+)
+
+EVALUATION_TILE = 256
+
+
+class SourcesTrainer(Trainer):
+    """A Trainer whose batches are draws from several sources, and whose predictions are class maps.
+
+    Args:
+        settings: of the run.
+        **kwargs: as for `Trainer`.
+    """
+
+    def __init__(self, settings: FinetuneArguments, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings
+        # The loss is a mean over samples: accumulated batches are to be averaged.
+        self.model_accepts_loss_kwargs = False
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The same batches as in finetune.py; each process takes its share, so Accelerate must not cut them again."""
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=build_sampler(
+                self.settings, self.train_dataset, 0, self.args.process_index, self.args.world_size
+            ),
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple:
+        """Loss, class maps and labels, a row a sample: batches of several processes differ in height and width."""
+        loss, outputs, labels = super().prediction_step(*args, **kwargs)
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
+        maps = (logits[:, :, 0] > 0).long() if logits.shape[2] == 1 else logits.argmax(2)
+        return loss, maps.flatten(1), labels.flatten(1)
+
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in the base class; several sets also get `eval_mean_iou`, the mean of theirs, which picks the best."""
+        metrics = super().evaluate(eval_dataset, *args, **kwargs)
+        values = [value for name, value in metrics.items() if name.endswith("_mean_iou") and not math.isnan(value)]
+        return metrics if "eval_mean_iou" in metrics else metrics | {"eval_mean_iou": sum(values) / len(values)}
+
+
+def run(settings: FinetuneArguments) -> None:
+    """Trains, evaluates, saves."""
+    if settings.ema_decay:
+        raise TrainingError("ema_decay: this script keeps no moving average. Set it to 0, or take finetune.py.")
+    folder = Path(settings.output_dir) / "trainer"
+    folder.mkdir(parents=True, exist_ok=True)
+    # trainer_state.json is written last: a state without it was cut short.
+    states = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    states.sort(key=lambda path: int(path.name.split("-")[1]))
+    if settings.resume and not states:
+        raise TrainingError(f"--resume: {folder} holds no saved state (checkpoint-N). Leave --resume out.")
+    if states and not settings.resume:
+        raise TrainingError(
+            f"{folder} holds the states of an earlier run. Give --resume True, or another --output_dir."
+        )
+    set_seed(settings.seed)
+    sources = open_sources(settings)
+    if sources.val and settings.save_every % settings.eval_every:
+        raise TrainingError(
+            f"save_every ({settings.save_every}) must be a multiple of eval_every ({settings.eval_every}): the Trainer "
+            "keeps the best of the states that it saves."
+        )
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.mixed_precision == "bf16",
+        fp16=settings.mixed_precision == "fp16",
+        eval_strategy="steps" if sources.val else "no",
+        eval_steps=settings.eval_every,
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        load_best_model_at_end=bool(sources.val),
+        metric_for_best_model="eval_mean_iou" if sources.val else None,
+        batch_eval_metrics=True,
+        logging_steps=1,
+        report_to=settings.report_to or "none",
+        dataloader_num_workers=settings.num_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        label_names=["labels"],
+        ddp_find_unused_parameters=True,
+        seed=settings.seed,
+    )
+    if arguments.process_index == 0:
+        check_same_run(settings, folder / "run.json", arguments.world_size)
+        print("\n".join(sources.notes) or "All splits of all sources are there.")
+
+    model, processor = build_model(settings, sources)
+    trained = add_lora(model, settings.lora_rank) if settings.lora_rank else model
+    optimizer = torch.optim.AdamW(
+        parameter_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98)
+    )
+    trainer = SourcesTrainer(
+        settings,
+        model=trained,
+        args=arguments,
+        train_dataset=build_mixture(settings, sources),
+        eval_dataset={
+            f"{source.name}_{task}": Tiles(source, task, EVALUATION_TILE)
+            if isinstance(source, FolderDataset)
+            else source
+            for source in sources.val
+            for task in source.tasks
+        }
+        or None,
+        data_collator=STSUNCollator(processor),
+        compute_metrics=BatchScores(max(len(s.class_names(task)) for s in sources.train for task in s.tasks)),
+        optimizers=(optimizer, get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)),
+        callbacks=[EarlyStoppingCallback(settings.patience)] if settings.patience else None,
+    )
+    trainer.train(resume_from_checkpoint=str(states[-1]) if states else None)
+
+    network = plain_model(trainer.accelerator.unwrap_model(trainer.model))
+    processes = arguments.process_index, arguments.world_size, arguments.device
+    metrics = {
+        split: evaluate_sources(network, processor, getattr(sources, split), *processes) for split in ("val", "test")
+    }
+    if arguments.process_index == 0:
+        save_run(network, processor, settings, metrics, sources.notes)
+        for split, scores in metrics.items():
+            print(f"{split}: {summary(scores) or 'not scored'}")
+        print(f"Checkpoint, model card and metrics.json are in {settings.output_dir}.")
+
+
+if __name__ == "__main__":
+    try:
+        run(parse_arguments(__doc__.split("\n")[0]))
+    except (TrainingError, DatasetError) as error:
+        sys.exit(str(error))
