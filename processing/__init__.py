@@ -9,7 +9,9 @@ from typing import Any
 _MODULES = {
     "augmentation": ("Augmentation",),
     "collator": ("STSUNCollator",),
+    "converters": ("convert",),
     "dataset_description": ("DatasetError",),
+    "dataset_inspection": ("inspect_dataset",),
     "datasets": ("FolderDataset", "Sample", "band_statistics"),
     "image_processing_stsun": ("STSUNImageProcessor",),
     "inference": ("ScenePredictor", "load_checkpoint", "predict_raster", "predict_scene"),
