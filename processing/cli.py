@@ -236,7 +236,8 @@ def _inspect(arguments: argparse.Namespace) -> None:
         report = inspect_dataset(arguments.rasters[0])
         print(report)
         if report.faults:
-            raise ValueError(f"{len(report.faults)} faults in {arguments.rasters[0]}, listed above.")
+            number = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
+            raise ValueError(f"{number} in {arguments.rasters[0]}, listed above.")
         return
     from .raster import describe
 
