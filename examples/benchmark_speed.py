@@ -4,10 +4,11 @@
     python examples/benchmark_speed.py --presets tiny large --settings 1,3,512     # some of them
     python examples/benchmark_speed.py --device cuda --dtype bfloat16 --compile    # on a GPU
 
-For each preset and each setting (dates, bands, height = width) one fresh process measures a forward pass and a training
-step (forward, backward, AdamW): time, images and megapixels a second, operations, peak memory, and efficiency: its
-operations a second divided by those of a large matrix product, run by the same process at the same dtype before and after.
-above weights, gradients, optimizer state and inputs. The table goes to speed.md and speed.csv.
+For each preset and each setting (dates, bands, height = width) one fresh process measures a forward pass and a
+training step (forward, backward, AdamW): time, images and megapixels a second, operations, peak memory, and
+efficiency: its operations a second divided by those of a large matrix product, run by the same process at the same
+dtype before and after. Times are medians; neighbours on a machine move them, so compare figures of one run. Memory is
+what a pass needs above weights, gradients, optimizer state and inputs. The table goes to speed.md and speed.csv.
 """
 
 import argparse

