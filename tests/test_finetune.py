@@ -143,7 +143,11 @@ def finished(folders, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "first"
     settings = {"data": folders, "batch_size": 2, "crop_size": 24, "steps": 4, "save_every": 2, "num_workers": 0}
     config = out.parent / "settings.yaml"
-    config.write_text(yaml.safe_dump(settings | {"warmup_steps": 1, "eval_every": 3, "ema_decay": 0.5}))
+    config.write_text(
+        yaml.safe_dump(
+            settings | {"gradient_accumulation_steps": 2, "warmup_steps": 1, "eval_every": 3, "ema_decay": 0.5}
+        )
+    )
     run("--config", config, "--steps", 6, "--output_dir", out)
     return out, config
 
