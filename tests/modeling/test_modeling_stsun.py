@@ -381,6 +381,22 @@ def test_generated_weights_keep_unit_scale_for_any_number_of_bands(num_bands):
 
 
 @torch.no_grad()
+def test_cells_with_few_valid_pixels_speak_as_loudly_as_full_ones():
+    torch.manual_seed(1)
+    module = STSUNModel(small_config(unified_channels=64)).input_module
+    wavelengths = torch.tensor([[[490.0, 665.0, 842.0]]])
+    weight, bias = module.generate_weights(
+        wavelengths, wavelengths / 20, torch.ones(1, 1, 3).long(), torch.ones(1, 1, 3).bool()
+    )
+    pixels, bias = torch.rand(1, 1, 3, 1, 1).expand(-1, -1, -1, 64, 64), torch.zeros_like(bias)
+    full, _ = module(pixels, None, weight, bias, cell_size=4)
+    half, mask = module(pixels, torch.rand(1, 1, 64, 64) > 0.5, weight, bias, cell_size=4)
+    # A surface that is the same everywhere is seen the same through half of its pixels, but for the noise of the draw.
+    slope = (half[mask] * full[mask]).sum() / full[mask].square().sum()
+    assert 0.9 < slope < 1.1
+
+
+@torch.no_grad()
 def test_two_different_inputs_stay_different_at_initialisation(model):
     first, second = make_sample(5), make_sample(6)
     second = first | {"pixel_values": second["pixel_values"]}
