@@ -89,6 +89,8 @@ _MAX_TEXT = 60
 # A fit by an affine map that is off by less is as good as the points.
 _MAX_GCP_PIXELS = 0.5
 _PROBE_PIXELS = 256
+# No map of the Earth, 4e7 m around, is larger; PROJ takes for ever over coordinates of 1e37.
+_MAX_DEGREES, _MAX_COORDINATE = 1080.0, 1e9
 # What rasterio raises: its own errors, and GDAL's where it does not translate them.
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
@@ -678,6 +680,7 @@ def _target_grid(path: PathLike, handles: _Handles) -> tuple[_Grid, list[Fact]]:
 
 
 def _grid_of(source: Source) -> tuple[_Grid, list[Fact]]:
+    _check_usable(source)
     dataset = source.dataset
     return _Grid(source.path, dataset.crs, dataset.transform, dataset.shape), georeference(source)[2]
 
@@ -806,6 +809,18 @@ def _check_usable(source: Source) -> None:
         raise RasterError(f"{path} holds no band.{hint}")
     if not source.channels:
         raise RasterError(f"{path} holds an alpha band and no other. Give a raster with at least one band of data.")
+    if crs := _source_crs(dataset):
+        corners = _apply(
+            dataset.transform, *np.array([(0, 0), (0, 1), (1, 0), (1, 1)]).T * [[dataset.width], [dataset.height]]
+        )
+        points = [(point.x, point.y) for point in dataset.gcps[0]] or np.transpose(corners)
+        limit = _MAX_DEGREES if crs.is_geographic else _MAX_COORDINATE
+        if not (np.abs(points) <= limit).all():
+            raise RasterError(
+                f"{path} has a georeference that lies on no map: its corners or control points have coordinates of "
+                f"{np.abs(points).max():.3g}, at most {limit:g} are possible. Correct it, for instance with gdal_edit "
+                "-a_ullr."
+            )
     for index, dtype in zip(dataset.indexes, dataset.dtypes, strict=True):
         if "complex" in dtype:
             raise RasterError(

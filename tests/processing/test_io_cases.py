@@ -197,6 +197,17 @@ def test_without_crs_the_transform_is_kept_and_the_gsd_unknown(tmp_path):
     assert (series.crs, series.transform, series.gsd_m) == (None, (10, 0, 500000, 0, -10, 5000000), None)
 
 
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [("EPSG:3857", Affine(-4e37, 171, 160, 144, 6e-188, -2e-17)), ("EPSG:4326", Affine(0.1, 0, 500000, 0, -0.1, 45))],
+)
+def test_places_that_are_on_no_map_are_refused(tmp_path, crs, transform):
+    """PROJ takes minutes over some of them; others are metres that are called degrees."""
+    path = write(tmp_path / "a.tif", ramp(), crs=crs, transform=transform)
+    with pytest.raises(RasterError, match=r"a\.tif has a georeference that lies on no map.*gdal_edit"):
+        open_series(path, bands=[RED])
+
+
 def ground_control(path, array):
     rows, columns = array.shape[1:]
     corners = [(0, 0), (0, columns), (rows, 0), (rows, columns)]
