@@ -52,8 +52,6 @@ class SourcesTrainer(Trainer):
     def __init__(self, settings: FinetuneArguments, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.settings = settings
-        # The loss is a mean over samples: accumulated batches are to be averaged.
-        self.model_accepts_loss_kwargs = False
 
     def get_train_dataloader(self) -> DataLoader:
         """The same batches as in finetune.py; each process takes its share, so Accelerate must not cut them again."""

@@ -768,6 +768,8 @@ class STSUNPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _can_record_outputs = {"hidden_states": STSUNLayer, "attentions": STSUNWindowAttention}
+    # The loss is a mean over samples, so a Trainer averages it over accumulated batches.
+    accepts_loss_kwargs = False
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Saves weights, config and the code that loads them without this package; arguments as in the base class."""

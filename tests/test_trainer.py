@@ -105,3 +105,13 @@ def test_gradient_checkpointing_and_bfloat16_train(data, tmp_path):
     half = make_trainer(data, tmp_path / "half", steps=3, bf16=True)
     half.train()
     assert losses(half) == pytest.approx(losses(plain), rel=2e-2)
+
+
+def test_accumulated_batches_are_averaged(data, tmp_path):
+    large = make_trainer(data, tmp_path / "large", steps=2, max_grad_norm=0.0, optim="sgd")
+    large.train()
+    settings = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    small = make_trainer(data, tmp_path / "small", steps=2, max_grad_norm=0.0, optim="sgd", **settings)
+    small.train()
+    # Samples with several classes weigh alike in both, so that the same four samples make the same step.
+    assert losses(small) == pytest.approx(losses(large), rel=1e-3)
