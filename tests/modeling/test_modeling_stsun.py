@@ -397,6 +397,21 @@ def test_cells_with_few_valid_pixels_speak_as_loudly_as_full_ones():
 
 
 @torch.no_grad()
+def test_every_pixel_of_a_cell_has_weights_of_its_own(model):
+    sample = make_sample(5, height=16, width=16, num_classes=1) | {"cell_sizes": [4]}
+    sample.pop("pixel_mask")
+    logits = model(**sample).logits
+    cells = logits.unflatten(-1, (4, 4)).unflatten(-3, (4, 4)).transpose(-3, -2).flatten(-2)
+    # Of one class alone too: otherwise maps would be coarse ones, enlarged.
+    assert cells.std(-1).mean() > 0.05 * logits.std()
+    # On the input side: what lies where in a cell matters.
+    pixels = sample["pixel_values"]
+    flipped = pixels.unflatten(-1, (4, 4)).flip(-1).flatten(-2)
+    features, other = (model.stsun(values, cell_sizes=4).feature_maps for values in (pixels, flipped))
+    assert (features - other).abs().mean() > 0.05 * features.std()
+
+
+@torch.no_grad()
 def test_two_different_inputs_stay_different_at_initialisation(model):
     first, second = make_sample(5), make_sample(6)
     second = first | {"pixel_values": second["pixel_values"]}
