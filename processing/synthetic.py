@@ -609,7 +609,8 @@ class SyntheticScene:
             outputs: positions of the dates that each map describes. A semantic map shows the land cover on the last of
                 its dates, a change map whether the land covers of its two dates differ. `None` = one map of all dates,
                 each pair of neighbouring dates, or one map a date, by task.
-            classes: names out of `CLASSES` that semantic maps tell apart; other pixels are not labelled.
+            classes: names out of `CLASSES`, or out of the finer `MATERIALS`, that semantic maps tell apart; pixels of
+                others are not labelled.
 
         Returns:
             (maps, height, width) uint8: positions in `classes`, or in `CHANGE_CLASSES` for change maps; 255 = not
@@ -620,7 +621,7 @@ class SyntheticScene:
                 dates.
         """
         _check_names("task", (task,), TASKS)
-        _check_names("class", classes, CLASSES)
+        known = _known_classes(classes)
         outputs = default_outputs(task, len(self.dates)) if outputs is None else tuple(map(tuple, outputs))
         for output in outputs:
             if not output or not all(0 <= position < len(self.dates) for position in output):
@@ -637,9 +638,11 @@ class SyntheticScene:
         if task == "binary_change_detection":
             maps = [self.land_cover[before] != self.land_cover[after] for before, after in outputs]
             return np.stack(maps).astype(np.uint8)
-        position = np.full(len(CLASSES), IGNORE_INDEX, dtype=np.uint8)
-        position[[CLASSES.index(name) for name in classes]] = np.arange(len(classes))
-        return position[np.stack([self.land_cover[max(output)] for output in outputs])]
+        position = np.full(len(known), IGNORE_INDEX, dtype=np.uint8)
+        position[[known.index(name) for name in classes]] = np.arange(len(classes))
+        if known == CLASSES:
+            return position[np.stack([self.land_cover[max(output)] for output in outputs])]
+        return position[np.stack([self._grounds[max(output)].material[1:-1, 1:-1] for output in outputs])]
 
     def observe(
         self,
@@ -900,6 +903,13 @@ def _check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
         raise SyntheticError(f"{problem[0].upper()}{problem[1:]}; known are {', '.join(known)}.")
 
 
+def _known_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """The vocabulary that classes are names of: land covers, or else materials."""
+    known = tuple(MATERIALS) if any(name in MATERIALS for name in classes) else CLASSES
+    _check_names("class", classes, known)
+    return known
+
+
 def _check_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
         raise SyntheticError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}.")
@@ -1014,7 +1024,8 @@ class SyntheticDataset(Dataset):
         length: number of samples.
         sensors: names of the sensor table (see `find_sensor`), or tuples of [`Band`]; one is drawn a sample.
         tasks: drawn from with equal chances.
-        classes: land covers that semantic maps tell apart, out of `CLASSES`; pixels of others are not labelled.
+        classes: what semantic maps tell apart, out of `CLASSES` or of the finer `MATERIALS`; pixels of others are not
+            labelled.
         sizes: least and greatest height and width in pixels, drawn apart.
         num_dates: least and greatest number of dates; change tasks have two or more.
         gsd_m: least and greatest size of a pixel in metres, drawn evenly on a logarithmic scale; `None` = that of the
@@ -1054,7 +1065,7 @@ class SyntheticDataset(Dataset):
     ):
         _check_count("length", length)
         _check_names("task", tasks, TASKS)
-        _check_names("class", classes, CLASSES)
+        _known_classes(classes)
         for what, value in (("sizes", sizes), ("num_dates", num_dates)):
             _check_range(what, value, 1.0)
             for count in value:

@@ -14,6 +14,7 @@ from stsun_processing.metadata import Acquisition, Band, MetadataError
 from stsun_processing.synthetic import (
     CLASSES,
     DETAIL_GSD_M,
+    MATERIALS,
     SyntheticDataset,
     SyntheticError,
     make_scene,
@@ -549,3 +550,16 @@ def test_dates_are_kept_as_given():
     scene = make_scene(0, 3, 3, dates=("2021", datetime(2022, 5, 6, 10, 30)))
     assert scene.dates == (datetime(2021, 7, 2, 12), datetime(2022, 5, 6, 10, 30))
     assert [a.datetime for a in observe(scene).acquisitions] == list(scene.dates)
+
+
+def test_materials_are_a_finer_map_of_the_same_land_cover():
+    scene = make_scene(5, 60, 70, gsd_m=20.0, dates=["2021-06-01"])
+    materials = scene.labels("semantic_segmentation", classes=tuple(MATERIALS))
+    land_cover = scene.labels("semantic_segmentation")
+    of_material = np.array([material.land_cover for material in MATERIALS.values()])
+    assert np.array_equal(of_material[materials], land_cover)
+    assert len(np.unique(materials)) > len(np.unique(land_cover))
+    one = scene.labels("semantic_segmentation", classes=("conifer",))
+    assert np.array_equal(one == 0, materials == tuple(MATERIALS).index("conifer"))
+    with pytest.raises(SyntheticError, match="unknown class 'forest'"):
+        scene.labels("semantic_segmentation", classes=("conifer", "forest"))
