@@ -561,5 +561,5 @@ def test_materials_are_a_finer_map_of_the_same_land_cover():
     assert len(np.unique(materials)) > len(np.unique(land_cover))
     one = scene.labels("semantic_segmentation", classes=("conifer",))
     assert np.array_equal(one == 0, materials == tuple(MATERIALS).index("conifer"))
-    with pytest.raises(SyntheticError, match="unknown class 'forest'"):
+    with pytest.raises(SyntheticError, match="Unknown class 'forest'"):
         scene.labels("semantic_segmentation", classes=("conifer", "forest"))
