@@ -687,8 +687,8 @@ def predict_raster(
         except (RasterError, OSError) as error:
             done = sum(block.index in journal for block in predictor.blocks)
             raise RasterError(
-                f"{error} What was finished, {done} of {len(predictor.blocks)} blocks, is kept in {journal.folder}: "
-                "mend the fault and run the same again to go on from there."
+                f"{str(error).rstrip('.')}. What was finished, {done} of {len(predictor.blocks)} blocks, is kept in "
+                f"{journal.folder}: mend the fault and run the same again to go on from there."
             ) from error
         state.wait_for_everyone()
     return {**predictor.timings, **timings, "total": perf_counter() - started}

@@ -84,7 +84,11 @@ class Journal:
             if restart:
                 self.remove()
             self.folder.mkdir(exist_ok=True)
-            self._write(_REQUEST, json.dumps(self.request, indent=1).encode())
+            text = json.dumps(self.request, indent=1).encode()
+            path = self.folder / _REQUEST
+            # A full disk takes no second copy.
+            if not path.exists() or path.read_bytes() != text:
+                self._write(_REQUEST, text)
         except OSError as error:
             raise RasterError(f"{self.folder} cannot be written: {error}") from error
 
@@ -131,11 +135,15 @@ class Journal:
     def _write(self, name: str, data: bytes | memoryview) -> None:
         # One writer a file: a left-over of a killed process is simply written over.
         partial = self.folder / f"{name}.partial"
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.folder / name)
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.folder / name)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def _short(value: Any) -> str:

@@ -218,7 +218,7 @@ def test_a_pixel_that_got_lost_on_the_disk_is_noticed(tmp_path, monkeypatch, pla
 
 
 def test_maps_are_cloud_optimized_and_overviews_hold_classes_only(tmp_path):
-    path, maps = tmp_path / "map.tif", np.random.default_rng(0).choice(np.array([0, 2], "uint8"), size=(1, 1100, 900))
+    path, maps = tmp_path / "map.tif", np.random.default_rng(0).choice(np.array([0, 2], "uint8"), size=(2, 1100, 900))
     write_maps(path, maps, transform=(10, 0, 500000, 0, -10, 5000000), crs="EPSG:32633")
     with rasterio.open(path) as dataset:
         assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"

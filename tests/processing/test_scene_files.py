@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import torch
 from PIL import Image
 
 from stsun_processing import Acquisition, Band, ImageSeries, inference, load_checkpoint, open_series, predict_raster
 from stsun_processing.cli import main
 from stsun_processing.inference import PROBABILITY_SCALE, ScenePredictor
+from stsun_processing.journal import Journal
 from stsun_processing.raster_metadata import RasterError
 from stsun_processing.raster_output import class_names, write_series
 
@@ -186,6 +188,7 @@ def test_work_that_is_interrupted_goes_on_where_it_was(checkpoint, rasters, tmp_
     with pytest.raises(RasterError, match=r"No space left.*4 of \d+ blocks, is kept in .*maps\.tif\.work") as error:
         run(checkpoint, rasters, out)
     assert "block_000004" in str(error.value)
+    assert not list(work(out).glob("*.partial"))
     assert len(blocks(out)) == 4
     assert not out.exists()
     monkeypatch.setattr(os, "fsync", sync)
@@ -212,7 +215,7 @@ def test_restart_discards_unfinished_work(checkpoint, rasters, tmp_path, monkeyp
     out = tmp_path / "maps.tif"
     with monkeypatch.context() as patch:
         patch.setattr(inference, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
-        with pytest.raises(RasterError, match="no What was finished"):
+        with pytest.raises(RasterError, match=r"no\. What was finished"):
             run(checkpoint, rasters, out, batch_size=2)
     assert blocks(out)
     run(checkpoint, rasters, out, restart=True)
@@ -271,9 +274,20 @@ def test_an_unreadable_tile_is_named_and_the_rest_kept(checkpoint, tmp_path, ras
 # In a process of its own: killed, or without room on the disk
 
 
+def slowed(function, seconds):
+    def wrapper(*args, **kwargs):
+        function(*args, **kwargs)
+        time.sleep(seconds)
+
+    return wrapper
+
+
 def in_process(checkpoint, rasters, out, limit=None):
     torch.set_num_threads(1)
     inference._BLOCK_TILES = (1, 3)
+    # Time to be killed in: after each block, and while the finished file has not got its name yet.
+    Journal.save = slowed(Journal.save, 0.03)
+    rasterio.shutil.copy = slowed(rasterio.shutil.copy, 0.5)
     if limit is not None:
         # A disk that takes small files only.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -304,11 +318,11 @@ def test_kills_at_random_moments_leave_no_partial_file_and_lose_nothing(processe
         worker = processes.Process(target=in_process, args=(checkpoint, rasters, out))
         worker.start()
         # Three kills while blocks are made, one while the files are written.
-        wanted = kept + draw.randint(1, 4)
+        wanted = kept + draw.randint(1, 3)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and worker.is_alive():
             if kill < 3 and len(blocks(out)) >= wanted:
-                time.sleep(draw.random() * 0.02)
+                time.sleep(draw.random() * 0.05)
                 break
             if kill == 3 and list(tmp_path.glob(".maps.tif.*.partial")):
                 break
