@@ -14,6 +14,7 @@
 """The command `stsun`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -326,6 +327,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     try:
         command(arguments)
+    except BrokenPipeError:
+        # Whoever reads the output, such as head, has seen enough; nothing is left to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         # Ours are ValueErrors that say what to do; --debug tells where they came from.
         if arguments.debug:
