@@ -634,7 +634,7 @@ def predict_raster(
     started = perf_counter()
     path = Path(path)
     rasters = {"maps": path, "probabilities": probabilities, "margin": margin, "change": change, "from_to": from_to}
-    _check_outputs(rasters, polygons, quick_look)
+    _check_outputs(rasters, polygons, quick_look, source.series.crs)
     if task != "semantic_change_detection" and (change is not None or from_to is not None):
         raise ValueError(
             f"A change map and a from-to map compare the maps of semantic_change_detection, but the task is {task}. "
@@ -695,7 +695,7 @@ def predict_raster(
 
 
 def _check_outputs(
-    rasters: Mapping[str, PathLike | None], polygons: PathLike | None, quick_look: PathLike | None
+    rasters: Mapping[str, PathLike | None], polygons: PathLike | None, quick_look: PathLike | None, crs: str | None
 ) -> None:
     """Refuses files that cannot be written, before any work is done for them."""
     paths = [path for path in rasters.values() if path is not None]
@@ -704,7 +704,7 @@ def _check_outputs(
     if polygons is not None:
         from .vector_output import check_polygons
 
-        check_polygons(polygons)
+        check_polygons(polygons, crs)
     if quick_look is not None:
         check_writable(quick_look, (".png",))
     names = [Path(path).resolve() for path in paths]

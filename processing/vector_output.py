@@ -42,16 +42,20 @@ _BAND_PIXELS = 2**22
 _FIELDS = ("map", "description", "value", "class")
 
 
-def check_polygons(path: PathLike) -> None:
+def check_polygons(path: PathLike, crs: Any) -> None:
     """Makes sure that polygons can be written, before any work is done for them.
 
     Args:
         path: the output file; one that exists will be replaced.
+        crs: that of the map; `None` = unknown.
 
     Raises:
-        RasterError: its name ends neither in .gpkg nor in .geojson, it cannot be written, or a library is missing.
+        RasterError: its name ends neither in .gpkg nor in .geojson, it cannot be written, a library is missing, or
+            GeoJSON is asked for where the map has no CRS.
     """
     check_writable(path, SUFFIXES)
+    if crs is None and Path(path).suffix.lower() == ".geojson":
+        raise RasterError(f"{path} would be in longitude and latitude, but the map has no CRS. Write a .gpkg instead.")
     if missing := [name for name in ("pyogrio", "shapely") if find_spec(name) is None]:
         raise RasterError(f"Polygons need {' and '.join(missing)}. Install: pip install 'stsun[vector]'")
 
@@ -74,10 +78,11 @@ def write_polygons(source: PathLike, path: PathLike, progress: bool = True) -> N
         RasterError: the file cannot be written, a library is missing, `source` holds no class names, or GeoJSON is
             asked for where the map has no CRS.
     """
-    check_polygons(path)
+    path = Path(path)
+    with open_quietly(source) as dataset:
+        check_polygons(path, dataset.crs)
     import pyogrio.errors
 
-    path = Path(path)
     # The suffix tells the driver.
     partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
@@ -86,10 +91,6 @@ def write_polygons(source: PathLike, path: PathLike, progress: bool = True) -> N
             if path.suffix.lower() == ".gpkg":
                 _write_geopackage(partial, dataset, names, progress)
             else:
-                if dataset.crs is None:
-                    raise RasterError(
-                        f"{source} has no CRS, but GeoJSON is in longitude and latitude. Write a .gpkg instead."
-                    )
                 _write_geojson(partial, dataset, names, progress)
         os.replace(partial, path)
     except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:

@@ -452,6 +452,16 @@ def test_outputs_that_cannot_be_are_refused_before_work(
     assert sorted(os.listdir(tmp_path)) == ["series"]
 
 
+def test_geojson_of_a_scene_without_crs_is_refused_before_work(checkpoint, tmp_path, capsys):
+    series = ImageSeries((Acquisition(BANDS, "2021-01-03", 10),), pixels=(np.full((2, 9, 9), 0.2),))
+    files = [str(path) for path in write_series(series, tmp_path / "series")]
+    arguments = ["--task", "semantic_segmentation", "-o", str(tmp_path / "maps.tif")]
+    arguments += ["--polygons", str(tmp_path / "areas.geojson")]
+    assert main(["predict", "--checkpoint", str(checkpoint), *arguments, "--", *files]) == 2
+    assert "no CRS" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["series"]
+
+
 def test_an_output_never_replaces_an_input(checkpoint, rasters, capsys):
     before = Path(rasters[0]).read_bytes()
     arguments = ["predict", "--checkpoint", str(checkpoint), "--task", TASK, "-o", "maps.tif", "--change", rasters[0]]
