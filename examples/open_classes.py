@@ -284,8 +284,8 @@ def main() -> None:
     best = max((name for name in NAMES if name != held_out), key=lambda name: auc[name])
     print(
         f"{held_out}, never trained, {scores['share_of_pixels']:.1%} of the pixels. Asked for alone by its "
-        f"description: ROC AUC {auc[held_out]:.3f}, IoU {iou[held_out]:.3f}; by the best description of another class ({best}): "
-        f"{auc[best]:.3f}, {iou[best]:.3f}; by words about something else, on average: "
+        f"description: ROC AUC {auc[held_out]:.3f}, IoU {iou[held_out]:.3f}; by the best description of another class "
+        f"({best}): {auc[best]:.3f}, {iou[best]:.3f}; by words about something else, on average: "
         f"{np.mean([auc[text] for text in UNRELATED]):.3f}, {np.mean([iou[text] for text in UNRELATED]):.3f}. Among "
         f"all classes at once: IoU {scores['iou'][held_out]:.3f}; accuracy of the trained classes "
         f"{scores['accuracy_of_trained_classes']:.3f}."
