@@ -58,8 +58,8 @@ _BLOCK_TILES = (4, 32)
 # a single tile.
 _LOGIT_BYTES = 2**27
 _BLOCK_BYTES = 2**26
-# GDAL would take 5 % of the memory of the machine.
-_GDAL_CACHE_BYTES = 2**27
+# GDAL would take 5 % of the memory of the machine. This holds a row of tiles of common scenes, in strips or in blocks.
+_GDAL_CACHE_BYTES = 2**26
 # Batches that are read ahead of the model.
 _PREFETCHED_BATCHES = 2
 # Processes wait for the slowest one, however long it takes.
