@@ -199,14 +199,16 @@ def describe_machine(arguments: argparse.Namespace) -> str:
         processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), processor)
     if arguments.device != "cpu":
         processor += f", {torch.cuda.get_device_name()}"
-    git = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"], capture_output=True, text=True
-    )
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        commit = ""
     return (
         f"{processor}, {torch.get_num_threads()} threads; device {arguments.device}, {arguments.dtype}"
         f"{', compiled' if arguments.compile else ''}, batch {arguments.batch_size}; Python "
         f"{platform.python_version()}, torch {torch.__version__}, transformers {version('transformers')}; commit "
-        f"{git.stdout.strip() or 'unknown'}"
+        f"{commit or 'unknown'}"
     )
 
 
@@ -266,20 +268,26 @@ def main() -> None:
         preset, *setting = arguments.one.split(",")
         print(json.dumps(measure(arguments, preset, tuple(map(int, setting)))))
         return
-    rows = []
+    rows: list[dict[str, Any]] = []
+    machine = describe_machine(arguments)
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     jobs = [(preset, setting) for preset in arguments.presets for setting in arguments.settings]
     for preset, setting in tqdm(jobs, desc="measuring", unit="setting"):
         one = ",".join(map(str, (preset, *setting)))
-        run = subprocess.run([sys.executable, *sys.argv, "--one", one], stdout=subprocess.PIPE, text=True, check=True)
+        run = subprocess.run([sys.executable, *sys.argv, "--one", one], stdout=subprocess.PIPE, text=True)
+        if run.returncode:
+            # Too little memory, most likely: the other settings may still fit.
+            tqdm.write(f"{preset} at {setting} failed with status {run.returncode}; it is left out of the table.")
+            continue
         rows.append(json.loads(run.stdout.splitlines()[-1]))
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    machine = describe_machine(arguments)
-    report = table(rows, machine)
-    (arguments.output_dir / "speed.md").write_text(report)
-    with (arguments.output_dir / "speed.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["machine", *dict.fromkeys(key for row in rows for key in row)])
-        writer.writeheader()
-        writer.writerows({"machine": machine} | row for row in rows)
+        report = table(rows, machine)
+        (arguments.output_dir / "speed.md").write_text(report)
+        with (arguments.output_dir / "speed.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["machine", *dict.fromkeys(key for row in rows for key in row)])
+            writer.writeheader()
+            writer.writerows({"machine": machine} | row for row in rows)
+    if not rows:
+        sys.exit("No setting could be measured.")
     print(report)
 
 

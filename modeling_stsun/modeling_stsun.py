@@ -22,6 +22,7 @@ channels.
 """
 
 import math
+import operator
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -34,7 +35,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import ModelOutput, SemanticSegmenterOutput
+from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, auto_docstring
@@ -54,6 +55,38 @@ DAY_PERIODS = (30.0, 36525.0, 8)  # days: from a month to a century
 LOG_DAY_PERIODS = (1.0, 16.0, 5)  # octaves of (1 + days) between a date and the ends of the output's interval
 YEAR_DAYS = 365.2425  # mean Gregorian year
 YEAR_HARMONICS = 4
+
+# Axes of the inputs; E = the ends of an interval, V = the values of a vector.
+AXES = {
+    "pixel_values": "BTCHW",
+    "wavelengths": "BTC",
+    "bandwidths": "BTC",
+    "band_types": "BTC",
+    "timestamps": "BT",
+    "gsd": "B",
+    "band_mask": "BTC",
+    "date_mask": "BT",
+    "pixel_mask": "BTHW",
+    "task_ids": "B",
+    "category_ids": "BK",
+    "category_mask": "BK",
+    "category_embeds": "BKV",
+    "output_timestamps": "BSE",
+    "output_date_roles": "BST",
+    "output_mask": "BS",
+    "labels": "BSHW",
+}
+AXIS_NAMES = {
+    "B": "batch_size",
+    "T": "num_dates",
+    "C": "num_bands",
+    "H": "height",
+    "W": "width",
+    "S": "num_outputs",
+    "K": "num_classes",
+    "E": "2",
+    "V": "category_embeds_dim",
+}
 
 # Where the Auto classes find the code in a checkpoint's folder (`trust_remote_code=True`).
 AUTO_MAP = {
@@ -98,11 +131,33 @@ class STSUNDensePredictionOutput(ModelOutput):
         of classes that `category_mask` leaves out are the lowest finite number; 0 where no date holds data.
     output_mask (`torch.BoolTensor` of shape `(batch_size, num_outputs)`, *optional*):
         The `output_mask` of the call: False = padding.
+    category_mask (`torch.BoolTensor` of shape `(batch_size, num_classes)`, *optional*):
+        The `category_mask` of the call: False = padding.
     """
 
     loss: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
     output_mask: torch.BoolTensor | None = None
+    category_mask: torch.BoolTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@auto_docstring(custom_intro="Output of [`STSUNForSemanticSegmentation`].")
+@dataclass
+class STSUNSemanticSegmenterOutput(ModelOutput):
+    r"""
+    loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
+        Cross-entropy plus Dice loss.
+    logits (`torch.FloatTensor` of shape `(batch_size, num_classes, height, width)`):
+        Scores of each class, in the order of `category_ids`.
+    category_mask (`torch.BoolTensor` of shape `(batch_size, num_classes)`, *optional*):
+        The `category_mask` of the call: False = padding.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    category_mask: torch.BoolTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
@@ -132,6 +187,21 @@ class STSUNGeneratedWeights:
     token_gain: torch.Tensor
     cell_weight: torch.Tensor
     cell_gain: torch.Tensor
+
+
+def check_shapes(sizes: dict[str, int] | None = None, **inputs: torch.Tensor | None) -> None:
+    """Raises ValueError for an input whose shape is not that of `AXES`; looks at shapes only, and never at values."""
+    sizes = {"E": 2} | (sizes or {})
+    for name, tensor in inputs.items():
+        if tensor is None:
+            continue
+        axes, shape = AXES[name], tuple(tensor.shape)
+        if len(shape) != len(axes) or any(
+            sizes.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
+        ):
+            expected = ", ".join(AXIS_NAMES[axis] for axis in axes)
+            known = ", ".join(str(sizes.get(axis, "any")) for axis in axes)
+            raise ValueError(f"{name} has shape {shape}, but ({expected}) = ({known}) is expected.")
 
 
 # Metadata codes
@@ -317,14 +387,14 @@ class STSUNCellBasis(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
         self.fc2 = nn.Linear(width, config.cell_rank)
 
-    def forward(self, cell_size: int) -> torch.Tensor:
-        weight = self.fc1.weight
-        centers = (torch.arange(cell_size, device=weight.device, dtype=torch.float32) + 0.5) / cell_size - 0.5
+    def forward(self, cell_size: int, device: torch.device) -> torch.Tensor:
+        # On the device of the data: weights that are offloaded have none until they are used.
+        centers = (torch.arange(cell_size, device=device, dtype=torch.float32) + 0.5) / cell_size - 0.5
         angles = math.pi * torch.stack(torch.meshgrid(centers, centers, indexing="ij"), dim=-1)
         angles = torch.cat([angles, 2 * angles], dim=-1)
-        size = torch.full((cell_size, cell_size), math.log2(cell_size), device=weight.device)
+        size = torch.full((cell_size, cell_size), math.log2(cell_size), device=device)
         features = torch.cat([angles.sin(), angles.cos(), fourier_features(size, LOG_SIZE_PERIODS)], dim=-1)
-        basis = self.fc2(self.activation(self.fc1(features.to(weight.dtype))))
+        basis = self.fc2(self.activation(self.fc1(features.to(self.fc1.weight.dtype))))
         return F.normalize(basis, dim=-1).permute(2, 0, 1)
 
 
@@ -412,7 +482,7 @@ class STSUNInputModule(nn.Module):
             pixel_values = torch.where(pixel_mask.unsqueeze(2), pixel_values, 0)
             pixel_values, pixel_mask = F.pad(pixel_values, padding), F.pad(pixel_mask, padding)
 
-        kernels = torch.einsum("btcek,kij->btecij", weight, self.cell_basis(cell_size)) / cell_size
+        kernels = torch.einsum("btcek,kij->btecij", weight, self.cell_basis(cell_size, weight.device)) / cell_size
         if cell_size == 1:
             cells = torch.matmul(pixel_values.flatten(3).transpose(2, 3), kernels[..., 0, 0].transpose(2, 3))
             cells = cells.unflatten(2, grid)
@@ -709,7 +779,11 @@ class STSUNOutputModule(nn.Module):
         self.cell_basis = STSUNCellBasis(config)
 
     def embed_categories(
-        self, category_ids: torch.Tensor | None, category_embeds: torch.Tensor | None, batch_size: int
+        self,
+        category_ids: torch.Tensor | None,
+        category_embeds: torch.Tensor | None,
+        batch_size: int,
+        device: torch.device,
     ) -> torch.Tensor:
         """(B, K, width) from ids, from embeddings of another space, or of all classes in order if neither is given."""
         if category_embeds is not None:
@@ -722,7 +796,9 @@ class STSUNOutputModule(nn.Module):
                 )
             return self.category_projection(category_embeds.to(self.category_projection.weight.dtype))
         if category_ids is None:
-            return self.category_embedding.weight.expand(batch_size, -1, -1)
+            # Looked up like any others, so that adapters and offloaded weights take part.
+            ids = torch.arange(self.category_embedding.num_embeddings, device=device)
+            return self.category_embedding(ids).expand(batch_size, -1, -1)
         return self.category_embedding(category_ids)
 
     def generate_weights(self, categories: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -736,7 +812,7 @@ class STSUNOutputModule(nn.Module):
         self, feature_maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, cell_size: int
     ) -> torch.Tensor:
         """`feature_maps` (b, S, Gh, Gw, E), of samples that share a cell size -> logits (b, S, K, Gh*p, Gw*p)."""
-        kernels = torch.einsum("bnek,kij->bnije", weight, self.cell_basis(cell_size))
+        kernels = torch.einsum("bnek,kij->bnije", weight, self.cell_basis(cell_size, weight.device))
         grid = feature_maps.shape[2:4]
         cells = feature_maps.flatten(1, 3)  # (b, S*Gh*Gw, E)
         logits = torch.matmul(kernels.flatten(1, 3), cells.transpose(1, 2))  # (b, K*p*p, S*Gh*Gw)
@@ -818,11 +894,14 @@ class STSUNModel(STSUNPreTrainedModel):
     ) -> tuple[list[int], list[tuple[int, int]]]:
         """Side of a cell in pixels, and the height and width in pixels that hold data, for each sample."""
         batch_size, size = pixel_values.shape[0], tuple(pixel_values.shape[-2:])
-        if isinstance(cell_sizes, int):
-            cell_sizes = [cell_sizes] * batch_size
-        elif isinstance(cell_sizes, torch.Tensor):
+        if isinstance(cell_sizes, torch.Tensor) and cell_sizes.ndim == 1:
             cell_sizes = cell_sizes.tolist()
-        elif cell_sizes is None and max(size) <= self.config.unified_size:
+        if cell_sizes is not None:
+            if not isinstance(cell_sizes, list):
+                cell_sizes = [operator.index(cell_sizes)] * batch_size
+            if len(cell_sizes) != batch_size:
+                raise ValueError(f"cell_sizes holds {len(cell_sizes)} sizes for a batch of {batch_size} samples.")
+        elif max(size) <= self.config.unified_size:
             cell_sizes = [1] * batch_size
         if cell_sizes is not None and min(cell_sizes) < 1:
             raise ValueError(f"cell_sizes must be 1 or more pixels, got {cell_sizes}.")
@@ -878,7 +957,7 @@ class STSUNModel(STSUNPreTrainedModel):
             True = real date, False = padding.
         pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
             True = pixel with data, False = nodata or padding (which lies right of and below the real pixels).
-        cell_sizes (`list[int]`, `torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
+        cell_sizes (`int`, `list[int]` or `torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Side of a cell in pixels for each sample (a tensor is copied to the host); `None` = so that the longer side
             of the real pixels takes at most `config.unified_size` cells.
         task_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
@@ -889,6 +968,20 @@ class STSUNModel(STSUNPreTrainedModel):
             What each date is to each output: 0 = context, 1 = described by it, 2 = before the change it describes, 3 =
             after it. `None` = every output describes every date.
         """
+        check_shapes(
+            pixel_values=pixel_values,
+            wavelengths=wavelengths,
+            bandwidths=bandwidths,
+            band_types=band_types,
+            timestamps=timestamps,
+            gsd=gsd,
+            band_mask=band_mask,
+            date_mask=date_mask,
+            pixel_mask=pixel_mask,
+            task_ids=task_ids,
+            output_timestamps=output_timestamps,
+            output_date_roles=output_date_roles,
+        )
         if date_mask is not None:
             dates = date_mask[:, :, None, None]
             pixel_mask = dates.expand(-1, -1, *pixel_values.shape[-2:]) if pixel_mask is None else pixel_mask & dates
@@ -1074,8 +1167,17 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             Their ids.
 
         Raises:
-            ValueError: a name is known already, or given twice.
+            ValueError: a name is known already, or given twice; one text instead of a list; or the table is wrapped.
         """
+        if isinstance(names, str):
+            raise ValueError(f"names is the text {names!r}; give a list of names: add_categories([{names!r}]).")
+        if type(self.output_module) is not STSUNOutputModule or (
+            type(self.output_module.category_embedding) is not nn.Embedding
+        ):
+            raise ValueError(
+                "The table of classes is wrapped by an adapter, which would not see new ones. Add classes before "
+                "get_peft_model, or merge the adapter first (merge_and_unload)."
+            )
         known = [self.config.id2label[index] for index in range(self.config.num_labels)]
         for index, name in enumerate(names):
             if name in known or name in names[:index]:
@@ -1140,7 +1242,7 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             True = real date, False = padding.
         pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
             True = pixel with data, False = nodata or padding (which lies right of and below the real pixels).
-        cell_sizes (`list[int]`, `torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
+        cell_sizes (`int`, `list[int]` or `torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Side of a cell in pixels for each sample (a tensor is copied to the host); `None` = so that the longer side
             of the real pixels takes at most `config.unified_size` cells.
         task_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
@@ -1162,6 +1264,17 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             Positions in the sample's `category_ids`; 255 = not labelled. For a sample that asks for a single class, 1 =
             present and 0 = absent.
         """
+        check_shapes(
+            {} if category_embeds is None else {"V": self.config.category_embeds_dim or category_embeds.shape[-1]},
+            pixel_values=pixel_values,
+            category_ids=category_ids,
+            category_embeds=category_embeds,
+            category_mask=category_mask,
+            output_timestamps=output_timestamps,
+            output_date_roles=output_date_roles,
+            output_mask=output_mask,
+            labels=labels,
+        )
         outputs: STSUNModelOutput = self.stsun(
             pixel_values,
             wavelengths=wavelengths,
@@ -1179,7 +1292,9 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        categories = self.output_module.embed_categories(category_ids, category_embeds, pixel_values.shape[0])
+        categories = self.output_module.embed_categories(
+            category_ids, category_embeds, pixel_values.shape[0], pixel_values.device
+        )
         weight, bias = self.output_module.generate_weights(categories)
         if pixel_mask is not None and date_mask is not None:
             pixel_mask = pixel_mask & date_mask[:, :, None, None]
@@ -1196,6 +1311,7 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             loss=loss,
             logits=logits,
             output_mask=output_mask,
+            category_mask=category_mask,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
@@ -1281,29 +1397,42 @@ class STSUNFoldedModel(nn.Module):
         cell_sizes, _ = model.stsun.resolve_cell_sizes(pixel_values, None, inputs.pop("cell_sizes", None))
         self.model = model
         self.cell_size = cell_sizes[0]
-        generated = model.stsun.generate_weights(pixel_values.shape[:3], cell_sizes, model.device, **inputs)
+        self.one_map = isinstance(model, STSUNForSemanticSegmentation)
+        training = model.training
+        # Whatever is dropped in training must not be missing from the folded weights.
+        model.eval()
+        generated = model.stsun.generate_weights(pixel_values.shape[:3], cell_sizes, pixel_values.device, **inputs)
         self.names = [entry.name for entry in fields(generated)]
         for name in self.names:
             self.register_buffer(name, getattr(generated, name), persistent=False)
-        categories = model.output_module.embed_categories(category_ids, category_embeds, 1)
+        categories = model.output_module.embed_categories(category_ids, category_embeds, 1, pixel_values.device)
         weight, bias = model.output_module.generate_weights(categories)
         self.register_buffer("category_weight", weight, persistent=False)
         self.register_buffer("category_bias", bias, persistent=False)
-        self.train(model.training)
+        self.train(training)
+        if self.one_map and self.token_weight.shape[2] != 1:
+            raise ValueError(
+                f"STSUNForSemanticSegmentation gives one map a sample, but {self.token_weight.shape[2]} outputs were "
+                "asked for. Use STSUNForDensePrediction."
+            )
 
     def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (B, S, K, H, W) of images of any number and size.
+        """Logits (B, S, K, H, W), of a model for semantic segmentation (B, K, H, W), of images of any number and size.
 
         Args:
             pixel_values: (B, T, C, H, W), normalised, with the dates and bands whose metadata were folded.
             pixel_mask: (B, T, H, W), True = pixel with data; `None` = all are.
         """
+        num_dates, num_bands = self.input_weight.shape[1:3]
+        check_shapes({"T": num_dates, "C": num_bands}, pixel_values=pixel_values, pixel_mask=pixel_mask)
         batch_size, (height, width) = pixel_values.shape[0], pixel_values.shape[-2:]
         generated = STSUNGeneratedWeights(**{name: getattr(self, name) for name in self.names})
         outputs = self.model.stsun.apply_weights(
             pixel_values, pixel_mask, generated, [self.cell_size] * batch_size, [(height, width)] * batch_size
         )
-        return self.model.map_classes(outputs, self.category_weight, self.category_bias, (height, width), pixel_mask)
+        weights = self.category_weight, self.category_bias
+        logits = self.model.map_classes(outputs, *weights, (height, width), pixel_mask)
+        return logits.squeeze(1) if self.one_map else logits
 
 
 @auto_docstring(
@@ -1336,7 +1465,7 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
         output_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> SemanticSegmenterOutput:
+    ) -> STSUNSemanticSegmenterOutput:
         r"""
         pixel_values (`torch.FloatTensor` of shape `(batch_size, num_dates, num_bands, height, width)`):
             Normalised pixels.
@@ -1356,7 +1485,7 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
             True = real date, False = padding.
         pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
             True = pixel with data, False = nodata or padding (which lies right of and below the real pixels).
-        cell_sizes (`list[int]`, `torch.LongTensor` of shape `(batch_size,)` or `int`, *optional*):
+        cell_sizes (`int`, `list[int]` or `torch.LongTensor` of shape `(batch_size,)`, *optional*):
             Side of a cell in pixels for each sample (a tensor is copied to the host); `None` = so that the longer side
             of the real pixels takes at most `config.unified_size` cells.
         task_ids (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
@@ -1378,6 +1507,14 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
             Positions in the sample's `category_ids`; 255 = not labelled. For a sample that asks for a single class, 1 =
             present and 0 = absent.
         """
+        for maps in (output_timestamps, output_date_roles):
+            if maps is not None and maps.shape[1] != 1:
+                raise ValueError(
+                    f"STSUNForSemanticSegmentation gives one map a sample, but {maps.shape[1]} outputs were asked for. "
+                    "Use STSUNForDensePrediction."
+                )
+        if labels is not None and labels.ndim != 3:
+            raise ValueError(f"labels has shape {tuple(labels.shape)}, but (batch_size, height, width) is expected.")
         outputs = super().forward(
             pixel_values,
             wavelengths=wavelengths,
@@ -1400,14 +1537,10 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
             return_dict=True,
             **kwargs,
         )
-        if outputs.logits.shape[1] != 1:
-            raise ValueError(
-                f"STSUNForSemanticSegmentation gives one map a sample, but {outputs.logits.shape[1]} outputs were "
-                "asked for. Use STSUNForDensePrediction."
-            )
-        return SemanticSegmenterOutput(
+        return STSUNSemanticSegmenterOutput(
             loss=outputs.loss,
             logits=outputs.logits.squeeze(1),
+            category_mask=category_mask,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

@@ -143,6 +143,8 @@ class STSUNImageProcessor(BaseImageProcessor):
 
     def add_categories(self, names: Sequence[str]) -> None:
         """Adds class names, as `model.add_categories` does; call both."""
+        if isinstance(names, str):
+            raise ValueError(f"names is the text {names!r}; give a list of names: add_categories([{names!r}]).")
         for index, name in enumerate(names):
             if name in self.categories or name in names[:index]:
                 raise ValueError(f"Class {name!r} is known already; known classes are {', '.join(self.categories)}.")
@@ -228,7 +230,7 @@ class STSUNImageProcessor(BaseImageProcessor):
         batch = self.to_series(images, bands, timestamps, gsd_m)
         count = len(batch)
         tasks = [task] * count if isinstance(task, str) else self.one_each("task", task, count)
-        if classes is None or all(isinstance(name, str) for name in classes):
+        if classes is None or isinstance(classes, str) or all(isinstance(name, str) for name in classes):
             classes = [classes] * count
         if outputs is None or not _is_nested(outputs):
             outputs = [outputs] * count
@@ -272,7 +274,12 @@ class STSUNImageProcessor(BaseImageProcessor):
         """Series with pixels from everything that `preprocess` takes."""
         if _is_series(images):
             images = [images]
-        if not isinstance(images, (np.ndarray, torch.Tensor)) and len(images) == 0:
+        if not isinstance(images, (np.ndarray, torch.Tensor, list, tuple)):
+            raise ValueError(
+                f"Images of type {type(images).__name__} were given; give an ImageSeries, an array (dates, bands, "
+                "height, width), a list of one array (bands, height, width) a date, or a list of ImageSeries."
+            )
+        if len(images) == 0:
             raise ValueError("No image was given.")
         if not isinstance(images, (np.ndarray, torch.Tensor)) and _is_series(images[0]):
             if bands is not None or timestamps is not None or gsd_m is not None:
@@ -310,7 +317,11 @@ class STSUNImageProcessor(BaseImageProcessor):
         if classes is None:
             is_change = task == "binary_change_detection"
             classes = CHANGE_CLASSES if is_change else [c for c in self.categories if c not in CHANGE_CLASSES]
+        if isinstance(classes, str):
+            raise ValueError(f"classes is the text {classes!r}; give a list of names: [{classes!r}].")
         classes = list(classes)
+        if len(classes) > IGNORE_INDEX:
+            raise ValueError(f"{len(classes)} classes were asked for; labels tell at most {IGNORE_INDEX} apart.")
         if not classes:
             raise ValueError(f"No class was asked for; known classes are {', '.join(self.categories)}.")
         for name in classes:
@@ -428,8 +439,8 @@ class STSUNImageProcessor(BaseImageProcessor):
         valid = np.stack(series.valid)
         if not valid.any() and not allow_empty:
             raise ValueError("The series holds no valid pixel: every one is nodata.")
-        if cell_size is not None and cell_size < 1:
-            raise ValueError(f"cell_size must be at least 1 pixel, got {cell_size}.")
+        if cell_size is not None and (cell_size != int(cell_size) or cell_size < 1):
+            raise ValueError(f"cell_size must be a whole number of at least 1 pixel, got {cell_size}.")
 
         arrays = self.normalize_series(series, statistics, check_range)
         num_bands = max(len(array) for array in arrays)
@@ -495,8 +506,10 @@ class STSUNImageProcessor(BaseImageProcessor):
         data = {}
         for name in samples[0]:
             if name == "cell_sizes":
-                # Whole numbers on the host: shapes depend on them, and reading them off a device would wait for it.
-                data[name] = [int(sample[name]) for sample in samples]
+                # One number for all if it can be: shapes depend on it, and reading it off a device would wait for it.
+                sizes = [int(sample[name]) for sample in samples]
+                alike = len(set(sizes)) == 1
+                data[name] = sizes[0] if alike else torch.tensor(sizes) if return_tensors == "pt" else np.array(sizes)
                 continue
             arrays = [np.asarray(sample[name]) for sample in samples]
             shape = np.max([array.shape for array in arrays], axis=0).astype(int)
@@ -529,10 +542,12 @@ class STSUNImageProcessor(BaseImageProcessor):
         if logits.ndim == 4:
             logits = logits.unsqueeze(1)
         output_mask = getattr(outputs, "output_mask", None)
-        # Padding of the batch: outputs that the mask leaves out, classes whose logits are the lowest finite number.
-        real = logits.amax((1, 3, 4)) > torch.finfo(logits.dtype).min
+        category_mask = getattr(outputs, "category_mask", None)
+        # What the masks leave out is padding of the batch.
         logits = [
-            (sample if output_mask is None else sample[output_mask[index]])[:, real[index]]
+            (sample if output_mask is None else sample[output_mask[index]])[
+                :, slice(None) if category_mask is None else category_mask[index]
+            ]
             for index, sample in enumerate(logits)
         ]
         if target_sizes is None:
@@ -584,6 +599,15 @@ class STSUNImageProcessor(BaseImageProcessor):
         Arguments and errors are those of [`STSUNImageProcessor.post_process_semantic_segmentation`].
         """
         return [self._class_maps(logits) for logits in self._fitted(outputs, target_sizes)]
+
+    def post_process_probabilities(self, outputs: Any, target_sizes: Any = None) -> list[torch.Tensor]:
+        """Probabilities of the classes: one (maps, classes, height, width) float32 tensor a sample.
+
+        Those of one class alone are of its presence. Arguments and errors are those of
+        [`STSUNImageProcessor.post_process_semantic_segmentation`].
+        """
+        fitted = (logits.float() for logits in self._fitted(outputs, target_sizes))
+        return [logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1) for logits in fitted]
 
     def post_process_change_detection(
         self, outputs: Any, target_sizes: Any = None, threshold: float = 0.5

@@ -55,6 +55,16 @@ class DensePredictionPipeline(Pipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.image_processor.check_config(self.model.config)
+        self.check_batch_size(self._batch_size)
+
+    @staticmethod
+    def check_batch_size(batch_size: int | None) -> None:
+        """Raises ValueError for batches: series differ in size and bands."""
+        if batch_size not in (None, 1):
+            raise ValueError(
+                f"batch_size={batch_size}: series differ in size and bands, so this pipeline takes one at a time. "
+                "Batch with the image processor and the model instead."
+            )
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Predicts maps.
@@ -86,11 +96,7 @@ class DensePredictionPipeline(Pipeline):
             ValueError: as of the image processor and the readers of rasters; a `batch_size` above 1.
             ImportError: rasters without rasterio.
         """
-        if kwargs.get("batch_size") not in (None, 1):
-            raise ValueError(
-                f"batch_size={kwargs['batch_size']}: series differ in size and bands, so this pipeline takes one at a "
-                "time. Batch with the image processor and the model instead."
-            )
+        self.check_batch_size(kwargs.get("batch_size"))
         return super().__call__(inputs, *args, **kwargs)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -116,12 +122,17 @@ class DensePredictionPipeline(Pipeline):
         """Makes the model's inputs from one series."""
         processor: STSUNImageProcessor = self.image_processor
         if isinstance(inputs, (str, os.PathLike)) or (
-            isinstance(inputs, tuple) and all(isinstance(path, (str, os.PathLike)) for path in inputs)
+            isinstance(inputs, tuple) and inputs and all(isinstance(path, (str, os.PathLike)) for path in inputs)
         ):
             series = self.read_rasters(inputs, options)
         else:
             if unused := sorted(set(options) - {*_REQUEST, *_ARRAYS}):
                 raise ValueError(f"{', '.join(unused)} describe rasters; give them paths.")
+            if isinstance(inputs, np.ndarray) and inputs.ndim == 3:
+                raise ValueError(
+                    f"A series has four axes (dates, bands, height, width), got an array of shape {inputs.shape}. A "
+                    "list is several series; put the dates of one into one array."
+                )
             series = processor.to_series(inputs, *(options.get(name) for name in _ARRAYS))[0]
         request = {name: options[name] for name in _REQUEST if name in options}
         task = request.get("task", "semantic_segmentation")
@@ -151,9 +162,7 @@ class DensePredictionPipeline(Pipeline):
         if model_outputs["task"] == "semantic_change_detection":
             result["change"] = (maps[1:] != maps[:-1]) & valid
         if probabilities:
-            logits = outputs.logits[0].float()
-            scores = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
-            result["probabilities"] = scores.numpy()
+            result["probabilities"] = processor.post_process_probabilities(outputs, [valid.shape])[0].numpy()
         return result
 
 

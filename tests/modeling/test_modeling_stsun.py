@@ -557,3 +557,62 @@ def test_folding_refuses_batches_and_padding(model):
         model.fold_metadata(**{name: torch.cat([tensor, tensor]) for name, tensor in sample.items()})
     with pytest.raises(ValueError, match="band_mask holds False"):
         model.fold_metadata(**pad_sample(sample, C=5))
+
+
+@torch.no_grad()
+def test_folding_leaves_out_what_training_drops_at_random():
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config(attention_dropout=0.5)).train()
+    sample = make_sample(14)
+    folded = model.fold_metadata(**sample)
+    assert folded.training
+    assert model.training
+    folded.eval()
+    assert_close(folded(sample["pixel_values"], sample["pixel_mask"]), model.eval()(**sample).logits, **CLOSE)
+
+
+@torch.no_grad()
+def test_folding_a_head_gives_what_the_head_gives(model):
+    head = STSUNForSemanticSegmentation(small_config()).eval()
+    pixels = torch.randn(1, 3, 4, 10, 12)
+    assert_close(head.fold_metadata(pixel_values=pixels)(pixels), head(pixels).logits, **CLOSE)
+    with pytest.raises(ValueError, match="one map a sample"):
+        head.fold_metadata(pixel_values=pixels, output_timestamps=torch.zeros(1, 2, 2))
+    with pytest.raises(ValueError, match=r"pixel_values has shape \(1, 3, 5, 10, 12\)"):
+        head.fold_metadata(pixel_values=pixels)(torch.randn(1, 3, 5, 10, 12))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (
+            {"pixel_values": torch.zeros(1, 3, 8, 8)},
+            r"pixel_values has shape \(1, 3, 8, 8\), but \(batch_size, num_dates",
+        ),
+        ({"wavelengths": torch.zeros(2, 3)}, r"wavelengths has shape \(2, 3\), .* = \(1, 2, 3\) is expected"),
+        ({"labels": torch.zeros(2, 2, 13, 9).long()}, "labels has shape"),
+        ({"labels": torch.zeros(1, 2, 9, 13).long()}, "labels has shape"),
+        ({"output_date_roles": torch.ones(1, 2, 3).long()}, "output_date_roles has shape"),
+        ({"category_ids": torch.zeros(4).long()}, "category_ids has shape"),
+        ({"cell_sizes": [1, 1]}, "cell_sizes holds 2 sizes for a batch of 1"),
+        ({"cell_sizes": 0}, "cell_sizes must be 1 or more"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused_by_name(model, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        model(**make_sample(15) | inputs)
+
+
+@torch.no_grad()
+def test_offloaded_weights_give_the_same(model):
+    accelerate = pytest.importorskip("accelerate")
+    sample = make_sample(16)
+    sample.pop("category_ids"), sample.pop("category_mask")
+    expected = model(**sample).logits
+    twin = with_attention(model, "sdpa")
+    assert_close(accelerate.cpu_offload(twin, torch.device("cpu"))(**sample).logits, expected, **CLOSE)
+
+
+def test_a_text_is_no_list_of_new_categories():
+    with pytest.raises(ValueError, match="give a list"):
+        STSUNForDensePrediction(small_config()).add_categories("mangrove")

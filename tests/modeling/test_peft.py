@@ -54,3 +54,11 @@ def test_lora_is_trained_saved_loaded_and_merged(tmp_path, pattern):
         merged.save_pretrained(tmp_path / "merged")
         again = STSUNForDensePrediction.from_pretrained(tmp_path / "merged").eval()
         assert_close(again(**sample).logits, trained, rtol=1e-4, atol=1e-4)
+
+
+def test_classes_are_added_before_adapters():
+    model = STSUNForDensePrediction(small_config())
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["output_module"])
+    adapted = peft.get_peft_model(model, config)
+    with pytest.raises(ValueError, match="before get_peft_model"):
+        adapted.add_categories(["glacier"])

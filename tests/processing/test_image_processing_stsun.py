@@ -1,3 +1,4 @@
+import copy
 import json
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def test_everything_has_the_shape_and_unit_that_the_model_asks_for(processor):
         pixels=(np.full((1, 5, 11), -12.0), np.full((2, 5, 11), 0.2)),
     )
     batch = processor([make_series(), radar], ["semantic_change_detection", "binary_change_detection"])
-    assert batch.pop("cell_sizes") == [1, 1]
+    assert batch.pop("cell_sizes") == 1  # all are alike
     shapes = {name: tuple(tensor.shape) for name, tensor in batch.items()}
     assert shapes["pixel_values"] == (2, 2, 2, 9, 11)
     assert shapes["category_ids"] == (2, 4)
@@ -57,7 +58,7 @@ def test_everything_has_the_shape_and_unit_that_the_model_asks_for(processor):
 def test_a_sample_is_the_same_alone_and_in_a_batch(processor):
     one, other = make_series(), make_series(dates=(None,), size=(20, 3), bands=(BLUE,))
     alone, batch = processor(one), processor([other, one])
-    assert alone.pop("cell_sizes") == batch.pop("cell_sizes")[1:]
+    assert alone.pop("cell_sizes") == batch.pop("cell_sizes") == 1
     for name, tensor in alone.items():
         part = batch[name][1][tuple(slice(0, size) for size in tensor.shape[1:])]
         assert torch.equal(part.nan_to_num(-1), tensor[0].nan_to_num(-1)), name
@@ -146,8 +147,10 @@ def test_nodata_is_zero_and_masked(processor):
 def test_cell_size_belongs_to_the_sample(processor):
     # unified_size is 24 in the small configuration.
     batch = processor([make_series(size=(24, 5)), make_series(size=(25, 5)), make_series(size=(3, 100))])
-    assert batch["cell_sizes"] == [1, 2, 5]
-    assert processor(make_series(), cell_size=3)["cell_sizes"] == [3]
+    assert batch["cell_sizes"].tolist() == [1, 2, 5]
+    assert processor(make_series(), cell_size=3)["cell_sizes"] == 3
+    with pytest.raises(ValueError, match="whole number"):
+        processor(make_series(), cell_size=2.5)
 
 
 def test_save_and_load(processor, tmp_path):
@@ -243,3 +246,34 @@ def test_the_model_and_the_processor_import_without_the_geo_stack():
     absent = ("rasterio", "affine", "datasets", "evaluate")
     code = f"import sys; sys.modules |= dict.fromkeys({absent}); import modeling_stsun"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_padded_classes_stay_padding_when_logits_are_cast(processor):
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config()).eval()
+    one, two = make_series(), make_series(dates=("2022-02-02",))
+    with torch.no_grad():
+        alone = model(**processor(one, classes=["water"]))
+        batch = model(**processor([one, two], classes=[["water"], ["water", "forest"]]))
+    expected = processor.post_process_dense_prediction(alone)[0]
+    # What mixed precision does: computed in half precision, handed back as float32.
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        cast = copy.copy(batch)
+        padding = torch.finfo(dtype).min
+        mask = batch.category_mask[:, None, :, None, None]
+        cast.logits = torch.where(mask, batch.logits, padding)
+        assert torch.equal(processor.post_process_dense_prediction(cast, [(9, 7)] * 2)[0], expected)
+        assert processor.post_process_probabilities(cast)[0].shape == (1, 1, 9, 7)
+
+
+@pytest.mark.parametrize("images", [None, 3, "scene.tif"])
+def test_other_things_than_images_are_refused_by_name(processor, images):
+    with pytest.raises(ValueError, match=f"type {type(images).__name__}"):
+        processor(images)
+
+
+def test_a_text_is_no_list_of_classes(processor):
+    with pytest.raises(ValueError, match="give a list"):
+        processor(make_series(), classes="water")
+    with pytest.raises(ValueError, match="give a list"):
+        processor.add_categories("mangrove")
