@@ -203,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     tiles.add_argument(
         "--overlap", type=int, default=64, help="pixels that tiles share at least (default: %(default)s)"
     )
-    tiles.add_argument("--batch-size", type=int, default=4, help="tiles a forward pass (default: %(default)s)")
+    tiles.add_argument("--batch-size", type=int, help="tiles a forward pass (default: 1 on a CPU, else 4)")
     tiles.add_argument("--cell-size", type=int, help="side of a cell in pixels (default: 1 for tiles up to 256)")
     tiles.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
     again = predict.add_argument_group("unfinished work")

@@ -264,7 +264,7 @@ class ScenePredictor:
         outputs: what each map describes; `None` as in the processor.
         tile_size: side of a tile in pixels.
         overlap: pixels that neighbouring tiles share at least; more where tokens ask for it.
-        batch_size: tiles a forward pass.
+        batch_size: tiles a forward pass; `None` = 4, but 1 on a CPU, where more take memory and no less time.
         statistics: see the processor.
         cell_size: see the processor; `None` = so that a tile takes at most `unified_size` cells.
         probabilities: whether blocks hold the probability of each class.
@@ -292,13 +292,15 @@ class ScenePredictor:
         *,
         tile_size: int = 256,
         overlap: int = 64,
-        batch_size: int = 4,
+        batch_size: int | None = None,
         statistics: str | None = None,
         cell_size: int | None = None,
         probabilities: bool = False,
         margins: bool = False,
         progress: bool = True,
     ):
+        if batch_size is None:
+            batch_size = 1 if model.device.type == "cpu" else 4
         if tile_size < 1 or not 0 <= overlap < tile_size or batch_size < 1:
             raise ValueError(
                 f"tile_size={tile_size}, overlap={overlap}, batch_size={batch_size}: sizes must be at least 1, and the "

@@ -195,7 +195,7 @@ def test_work_that_is_interrupted_goes_on_where_it_was(checkpoint, rasters, tmp_
     before = {name: (work(out) / name).stat().st_mtime_ns for name in blocks(out)}
 
     # Another request is refused, and says what differs.
-    for change, named in [({"batch_size": 2}, "batch size was 4, now 2"), ({"tile_size": 32}, "tile size")]:
+    for change, named in [({"batch_size": 2}, "batch size was 1, now 2"), ({"tile_size": 32}, "tile size")]:
         with pytest.raises(RasterError, match=rf"another request.*{named}.*--restart"):
             run(checkpoint, rasters, out, **change)
     with pytest.raises(RasterError, match="probabilities was false, now true"):
