@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 def _pairs(text: str) -> tuple[int, ...]:
     """`0,4` as (0, 4)."""
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one position or several, such as 0 or 0,1") from error
 
 
 def _factor(text: str) -> float | str:
@@ -327,6 +330,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     try:
         command(arguments)
+    except KeyboardInterrupt:
+        print(
+            "stsun: interrupted. What stsun predict had finished is kept beside its output: the same command goes on.",
+            file=sys.stderr,
+        )
+        return 130
     except BrokenPipeError:
         # Whoever reads the output, such as head, has seen enough; nothing is left to be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

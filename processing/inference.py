@@ -43,7 +43,14 @@ from .journal import Journal
 from .metadata import CHANGE_CLASSES, IGNORE_INDEX, ImageSeries
 from .raster import PathLike, RasterSeries
 from .raster_metadata import RasterError
-from .raster_output import WIDE_NODATA, MapWriter, RasterWriter, check_writable, write_quick_look
+from .raster_output import (
+    WIDE_NODATA,
+    MapWriter,
+    RasterWriter,
+    check_writable,
+    open_quietly,
+    write_quick_look,
+)
 from .tiling import Block, plan_axis, plan_blocks
 from .visualization import Colour, default_colours
 
@@ -636,7 +643,7 @@ def predict_raster(
     started = perf_counter()
     path = Path(path)
     rasters = {"maps": path, "probabilities": probabilities, "margin": margin, "change": change, "from_to": from_to}
-    _check_outputs(rasters, polygons, quick_look, source.series.crs)
+    _check_outputs(rasters, polygons, quick_look, source)
     if task != "semantic_change_detection" and (change is not None or from_to is not None):
         raise ValueError(
             f"A change map and a from-to map compare the maps of semantic_change_detection, but the task is {task}. "
@@ -697,16 +704,25 @@ def predict_raster(
 
 
 def _check_outputs(
-    rasters: Mapping[str, PathLike | None], polygons: PathLike | None, quick_look: PathLike | None, crs: str | None
+    rasters: Mapping[str, PathLike | None], polygons: PathLike | None, quick_look: PathLike | None, source: RasterSeries
 ) -> None:
-    """Refuses files that cannot be written, before any work is done for them."""
+    """Refuses files that cannot be written, or that are read, before any work is done for them."""
+    inputs = {Path(name).resolve(): name for name in [*_file_states(source), *source.grid_files]}
+    for path in (*rasters.values(), polygons, quick_look):
+        if path is None:
+            continue
+        for file in (Path(path).resolve(), Path(f"{path}.aux.xml").resolve()):
+            if file in inputs:
+                raise ValueError(
+                    f"The output {path} would replace {inputs[file]}, which is one of the inputs. Name another file."
+                )
     paths = [path for path in rasters.values() if path is not None]
     for path in paths:
         check_writable(path)
     if polygons is not None:
         from .vector_output import check_polygons
 
-        check_polygons(polygons, crs)
+        check_polygons(polygons, source.series.crs)
     if quick_look is not None:
         check_writable(quick_look, (".png",))
     names = [Path(path).resolve() for path in paths]
@@ -747,7 +763,7 @@ def _file_states(source: RasterSeries) -> dict[str, list[int] | None]:
     states: dict[str, list[int] | None] = {}
     for name in dict.fromkeys(fact.path for fact in source.facts):
         try:
-            with rasterio.open(name) as dataset:
+            with open_quietly(name) as dataset:
                 files = [name, *dataset.files]
         except RasterioError:
             # Not read through rasterio, or not by this name.

@@ -134,9 +134,15 @@ class _Handles:
         opened = self._open(layer.path)
         if not layer.warped:
             return opened[""]
-        stated = {opened[""].nodatavals[index - 1] for index in layer.indexes} | set(layer.nodata)
+        given = [opened[""].nodatavals[index - 1] for index in layer.indexes]
+        # NaN differs from itself: one object stands for it in sets and as a key.
+        given, layers = (
+            {math.nan if value is not None and math.isnan(value) else value for value in values}
+            for values in (given, layer.nodata)
+        )
+        stated = given | layers
         nodata = stated - {None} if len(stated) > 1 else stated
-        if len(nodata) > 1 or (None in layer.nodata and set(layer.nodata) != {None}):
+        if len(nodata) > 1 or (None in layers and layers != {None}):
             raise RasterError(
                 f"{layer.path} cannot be warped: its bands have different nodata values ({abridged(stated)}). Warp it "
                 "yourself, for instance with gdalwarp."
@@ -231,6 +237,12 @@ class RasterSeries:
         self._facts = facts
         self._layers = layers
         self._handles = handles
+
+    @property
+    def grid_files(self) -> list[str]:
+        """The raster that the others were warped to, if it is a file."""
+        grid = self._handles.grid
+        return [] if grid is None else [str(grid.path)]
 
     @property
     def facts(self) -> list[Fact]:
@@ -431,6 +443,7 @@ def open_series(
             acquisitions.append(Acquisition(records, sensor=sensors[0] if sensors else None, **values))
             all_facts.append(facts)
             all_layers.append(layers)
+        _check_stacks(slots, acquisitions, stacked)
         series = ImageSeries(tuple(acquisitions), crs=crs, transform=transform)
         opened = RasterSeries(series, all_facts, all_layers, target.shape, handles)
         for layer in (layer for layers in all_layers for layer in layers):
@@ -456,6 +469,26 @@ def read_series(paths: "Entry | Sequence[Entry | Sequence[Entry]]", **options: A
     """
     with open_series(paths, **options) as opened:
         return opened.read()
+
+
+def _check_stacks(slots: Sequence[Slot], acquisitions: Sequence[Acquisition], stacked: str | None) -> None:
+    """Refuses dates of one stacked file whose bands differ: the layout is another one."""
+    if stacked is None:
+        return
+    first: dict[str, tuple[int, list[Any]]] = {}
+    for number, (slot, acquisition) in enumerate(zip(slots, acquisitions, strict=True), start=1):
+        known = [
+            (band.center_nm, band.kind, band.polarisation)
+            for band in acquisition.bands
+            if band.center_nm is not None or band.polarisation is not None
+        ]
+        path = slot[0][0]
+        if first.setdefault(path, (number, known))[1] != known:
+            other = "bands" if stacked == "dates" else "dates"
+            raise RasterError(
+                f"{path} was read with stacked={stacked!r}, which gives dates {first[path][0]} and {number} different "
+                f"bands. Try stacked={other!r} (--stacked {other})."
+            )
 
 
 # Arguments

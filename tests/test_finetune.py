@@ -201,7 +201,9 @@ def test_a_run_that_was_killed_ends_where_the_whole_run_ended(finished, tmp_path
     out, config = finished
     again = tmp_path / "again"
     command = [sys.executable, str(SCRIPT), "--config", str(config), "--steps", "6", "--output_dir", str(again)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # With as many threads as the tests have: sums in another order would not be the same run.
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     deadline = time.monotonic() + 300
     try:
         # After step 3 the last state is that of step 2.

@@ -16,7 +16,7 @@ from stsun_processing.metadata import Band
 from stsun_processing.raster import describe, open_series, read_series
 from stsun_processing.raster_metadata import RasterError
 from stsun_processing.sensors import sensor_bands
-from tests.processing.raster_files import CORPUS, RED, fact, needs_corpus, ramp, write
+from tests.processing.raster_files import CORPUS, RED, UTM, fact, needs_corpus, ramp, write
 
 NIR = Band("nir", center_nm=840, fwhm_nm=100)
 NDVI = Band("NDVI", kind="index")
@@ -45,6 +45,24 @@ def test_date_after_date_and_band_after_band(tmp_path):
     assert [a.datetime.year for a in series.acquisitions] == [2021, 2022, 2023, 2024, 2025, 2026]
     # Without being told so, a file is one date.
     assert len(read_series(path, bands=two * 3).pixels) == 1
+
+
+def test_a_stack_in_the_other_order_contradicts_its_bands(tmp_path):
+    path = write(tmp_path / "a.tif", stack([1, 2, 3, 4, 5, 6]), descriptions=["B04", "B08"] * 3)
+    assert first_pixels(read_series(path, sensor="s2", stacked="dates", num_dates=3)) == [[1, 2], [3, 4], [5, 6]]
+    with pytest.raises(RasterError, match="stacked='bands', which gives dates 1 and 2 different bands"):
+        read_series(path, sensor="s2", stacked="bands", num_dates=3)
+
+
+def test_several_bands_with_nan_as_nodata_are_warped(tmp_path):
+    first = write(tmp_path / "a.tif", np.ones((2, 4, 4), "float32"), nodata=np.nan)
+    finer = UTM["transform"] * Affine.scale(0.5)
+    pixels = np.full((2, 8, 8), 3, "float32")
+    pixels[:, :2, :2] = np.nan
+    second = write(tmp_path / "b.tif", pixels, nodata=np.nan, transform=finer)
+    series = read_series([first, second], bands=[RED, NIR], dates=["2021", "2022"], grid="first")
+    assert np.isnan(series.pixels[1][:, 0, 0]).all()
+    assert (series.pixels[1][:, 1:, 1:] == 3).all()
 
 
 def test_one_file_a_band_that_holds_all_its_dates(tmp_path):

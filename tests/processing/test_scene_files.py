@@ -470,6 +470,30 @@ def test_an_output_never_replaces_an_input(checkpoint, rasters, capsys):
     assert Path(rasters[0]).read_bytes() == before
 
 
+@pytest.mark.parametrize("through", ["folder", "virtual raster", "grid"])
+def test_an_output_never_replaces_what_is_read_by_another_name(checkpoint, rasters, tmp_path, capsys, through):
+    victim = Path(rasters[0])
+    before = victim.read_bytes()
+    inputs, options = [str(victim.parent)], []
+    if through == "virtual raster":
+        inputs = [str(tmp_path / "scene.vrt")]
+        rasterio.shutil.copy(str(victim), inputs[0], driver="VRT")
+    elif through == "grid":
+        inputs, options = [rasters[1]], ["--grid", str(victim)]
+    elif through == "folder":
+        Path(rasters[1]).unlink()
+    arguments = ["predict", "--checkpoint", str(checkpoint), "--task", TASK, "-o", str(victim), *options]
+    assert main([*arguments, "--", *inputs]) == 2
+    assert "one of the inputs" in capsys.readouterr().err
+    assert victim.read_bytes() == before
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
+    monkeypatch.setattr("stsun_processing.cli._predict", lambda arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["predict", "--checkpoint", "x", "--task", TASK, "-o", "maps.tif", "a.tif"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
 def test_the_request_of_unfinished_work_can_be_read(checkpoint, rasters, tmp_path, monkeypatch):
     out = tmp_path / "maps.tif"
     monkeypatch.setattr(inference, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
