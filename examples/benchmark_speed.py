@@ -2,6 +2,7 @@
 
     python examples/benchmark_speed.py --output_dir runs/speed                     # every preset and setting
     python examples/benchmark_speed.py --presets tiny large --settings 1,3,512     # some of them
+    python examples/benchmark_speed.py --presets large --scaling                   # how time grows with each axis
     python examples/benchmark_speed.py --device cuda --dtype bfloat16 --compile    # on a GPU
 
 For each preset and each setting (dates, bands, height = width) one fresh process measures a forward pass and a
@@ -9,6 +10,10 @@ training step (forward, backward, AdamW): time, images and megapixels a second, 
 efficiency: its operations a second divided by those of a large matrix product, run by the same process at the same
 dtype before and after. Times are medians; neighbours on a machine move them, so compare figures of one run. Memory is
 what a pass needs above weights, gradients, optimizer state and inputs. The table goes to speed.md and speed.csv.
+
+With --scaling the forward of a model folded for its metadata is timed against the number of dates, pixels, classes and
+bands, one axis at a time, with the straight line that fits best, and a whole scene (GeoTIFF to GeoTIFF) against its
+tiles; these tables go to scaling.md and scaling.csv.
 """
 
 import argparse
@@ -18,6 +23,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -38,7 +44,9 @@ MATRIX_SIZE = {"cpu": 3072, "cuda": 8192}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def make_inputs(dates: int, bands: int, size: int, batch: int, device: str) -> dict[str, Any]:
+def make_inputs(
+    dates: int, bands: int, size: int, batch: int, device: str, num_classes: int = NUM_CLASSES
+) -> dict[str, Any]:
     """A request as the processor makes it: everything known, nothing padded."""
     from modeling_stsun.modeling_stsun import DATE_ROLES
 
@@ -50,16 +58,16 @@ def make_inputs(dates: int, bands: int, size: int, batch: int, device: str) -> d
         "band_types": torch.ones(batch, dates, bands, dtype=torch.long, device=device),
         "timestamps": timestamps,
         "gsd": torch.full((batch,), 10.0, device=device),
-        "category_ids": torch.arange(NUM_CLASSES, device=device).expand(batch, -1),
+        "category_ids": torch.arange(num_classes, device=device).expand(batch, -1),
         "output_timestamps": timestamps[:, None, [0, -1]],
         "output_date_roles": torch.full((batch, 1, dates), DATE_ROLES.index("described"), device=device),
         "cell_sizes": -(-size // 256),
     }
 
 
-def make_model(preset: str) -> STSUNForDensePrediction:
+def make_model(preset: str, num_classes: int = NUM_CLASSES) -> STSUNForDensePrediction:
     """A model with random weights."""
-    names = {index: f"class_{index}" for index in range(NUM_CLASSES)}
+    names = {index: f"class_{index}" for index in range(num_classes)}
     return STSUNForDensePrediction(
         STSUNConfig(**PRESETS[preset], id2label=names, label2id={name: index for index, name in names.items()})
     )
@@ -132,7 +140,7 @@ def measure(arguments: argparse.Namespace, preset: str, setting: tuple[int, int,
     """All figures of a preset and setting."""
     device, dtype, batch = arguments.device, DTYPES[arguments.dtype], arguments.batch_size
     torch.manual_seed(0)
-    model = make_model(preset).to(device).eval()
+    model = make_model(preset).to(device, memory_format=torch.channels_last).eval()
     inputs = make_inputs(*setting, batch, device)
     mixed = nullcontext() if dtype == torch.float32 else torch.autocast(torch.device(device).type, dtype)
     call = torch.compile(model) if arguments.compile else model
@@ -189,6 +197,114 @@ def measure(arguments: argparse.Namespace, preset: str, setting: tuple[int, int,
         "matrix_gflops": matrix / 1e9,
         **figures,
     }
+
+
+# Axis -> requests (dates, bands, height = width, classes), in rising order; one axis changes at a time.
+SCALING = {
+    "dates": [(dates, 3, 256, 6) for dates in (1, 2, 4, 8)],
+    "pixels": [(1, 3, size, 6) for size in (96, 128, 192, 256)],
+    "classes, p = 1": [(1, 3, 256, classes) for classes in (1, 8, 32, 64)],
+    "bands, p = 1": [(1, bands, 256, 6) for bands in (3, 200)],
+    "bands, p = 4": [(1, bands, 1024, 6) for bands in (3, 200)],
+}
+
+
+def measure_scaling(arguments: argparse.Namespace, preset: str) -> list[dict[str, Any]]:
+    """Forward times along each axis, measured in turns, so that a slow moment of the machine meets all of an axis."""
+    torch.manual_seed(0)
+    model = make_model(preset, max(request[3] for requests in SCALING.values() for request in requests))
+    model = model.to(arguments.device, memory_format=torch.channels_last).eval()
+    rows = []
+    for axis, requests in SCALING.items():
+        calls = []
+        for dates, bands, size, classes in requests:
+            inputs = make_inputs(dates, bands, size, 1, arguments.device, classes)
+            calls.append((model.fold_metadata(**inputs), inputs["pixel_values"]))
+        times: list[list[float]] = [[] for _ in calls]
+        with torch.inference_mode():
+            for turn in range(1 + max(3, round(arguments.seconds))):
+                for (folded, pixels), kept in zip(calls, times, strict=True):
+                    wait(arguments.device)
+                    start = time.perf_counter()
+                    folded(pixels)
+                    wait(arguments.device)
+                    # The first turn loads kernels.
+                    if turn:
+                        kept.append(time.perf_counter() - start)
+        seconds = [min(kept) for kept in times]
+        quantity = [{"d": r[0], "p": r[2] ** 2, "c": r[3], "b": r[1]}[axis[0]] for r in requests]
+        slope, offset = statistics.linear_regression(quantity, seconds)
+        worst = max(abs(s - offset - slope * q) / s for q, s in zip(quantity, seconds, strict=True))
+        for (dates, bands, size, classes), duration in zip(requests, seconds, strict=True):
+            rows.append(
+                {
+                    "preset": preset,
+                    "axis": axis,
+                    "request": f"{dates}, {bands}, {size}, {classes}",
+                    "seconds": duration,
+                    "relative": duration / seconds[0],
+                    "off_the_line": worst if len(requests) > 2 else None,
+                }
+            )
+    return rows
+
+
+def measure_scene(arguments: argparse.Namespace, preset: str, size: int = 1500) -> dict[str, Any]:
+    """Tiles a second of a scene, from file to file, against those of the model alone, before and after."""
+    from stsun_processing import Acquisition, ImageSeries, STSUNImageProcessor, open_series, predict_raster
+    from stsun_processing.inference import ScenePredictor
+    from stsun_processing.raster_output import write_series
+    from stsun_processing.sensors import sensor_bands
+
+    model = make_model(preset).to(arguments.device, memory_format=torch.channels_last).eval()
+    processor = STSUNImageProcessor.from_config(model.config)
+    bands = sensor_bands("sentinel-2", ["B02", "B03", "B04", "B08"])
+    pixels = 0.2 + 0.05 * torch.randn(4, size, size, generator=torch.Generator().manual_seed(0)).numpy()
+    acquisition = Acquisition(bands, "2024-06-01", 10.0, "sentinel-2")
+    series = ImageSeries(
+        (acquisition,), crs="EPSG:32633", transform=(10.0, 0.0, 5e5, 0.0, -10.0, 5e6), pixels=(pixels,)
+    )
+    predictor = ScenePredictor(model, processor, series, "semantic_segmentation", progress=False)
+    tiles, side = len(predictor.rows.starts) * len(predictor.columns.starts), predictor.rows.tile
+    inputs = make_inputs(1, 4, side, 1, arguments.device)
+    folded = model.fold_metadata(**inputs)
+
+    def tile_seconds() -> float:
+        with torch.inference_mode():
+            return median_seconds(lambda: folded(inputs["pixel_values"]), arguments.device, arguments.seconds)
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_series(series, Path(folder) / "series")
+        before = tile_seconds()
+        start = time.perf_counter()
+        with open_series(paths) as source:
+            request = ("semantic_segmentation", predictor.classes)
+            predict_raster(model, processor, source, Path(folder) / "map.tif", *request, progress=False)
+        seconds = time.perf_counter() - start
+    tile = (before + tile_seconds()) / 2
+    return {
+        "preset": preset,
+        "axis": "scene",
+        "request": f"1, 4, {size}, {NUM_CLASSES}: {tiles} tiles of {side}",
+        "seconds": seconds,
+        "tile_throughput": tiles * tile / seconds,
+    }
+
+
+def scaling_table(rows: list[dict[str, Any]], machine: str) -> str:
+    """The figures in Markdown."""
+    lines = [
+        f"# Scaling\n\n{machine}\n",
+        "| preset | axis | T, C, H = W, K | forward s | relative | farthest off the line | share of tile throughput |",
+        "|" + " --- |" * 7,
+    ]
+    for row in rows:
+        figures = [row.get(name) for name in ("relative", "off_the_line", "tile_throughput")]
+        cells = ["-" if value is None else f"{value:.3f}" for value in figures]
+        lines.append(
+            f"| {row['preset']} | {row['axis']} | {row['request']} | {row['seconds']:.4g} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def describe_machine(arguments: argparse.Namespace) -> str:
@@ -260,29 +376,38 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="torch.compile the model")
     parser.add_argument("--forward_only", action="store_true", help="leave the training step out")
+    parser.add_argument("--scaling", action="store_true", help="time against each axis, and a scene against its tiles")
     parser.add_argument("--seconds", type=float, default=3.0, help="time for each figure (default: %(default)s)")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/speed"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         preset, *setting = arguments.one.split(",")
+        if not setting:
+            print(json.dumps([*measure_scaling(arguments, preset), measure_scene(arguments, preset)]))
+            return
         print(json.dumps(measure(arguments, preset, tuple(map(int, setting)))))
         return
     rows: list[dict[str, Any]] = []
     machine = describe_machine(arguments)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    jobs = [(preset, setting) for preset in arguments.presets for setting in arguments.settings]
-    for preset, setting in tqdm(jobs, desc="measuring", unit="setting"):
-        one = ",".join(map(str, (preset, *setting)))
+    if arguments.scaling:
+        jobs: list[tuple[Any, ...]] = [(preset,) for preset in arguments.presets]
+    else:
+        jobs = [(preset, *setting) for preset in arguments.presets for setting in arguments.settings]
+    name, write = ("scaling", scaling_table) if arguments.scaling else ("speed", table)
+    for job in tqdm(jobs, desc="measuring", unit="setting"):
+        one = ",".join(map(str, job))
         run = subprocess.run([sys.executable, *sys.argv, "--one", one], stdout=subprocess.PIPE, text=True)
         if run.returncode:
             # Too little memory, most likely: the other settings may still fit.
-            tqdm.write(f"{preset} at {setting} failed with status {run.returncode}; it is left out of the table.")
+            tqdm.write(f"{one} failed with status {run.returncode}; it is left out of the table.")
             continue
-        rows.append(json.loads(run.stdout.splitlines()[-1]))
-        report = table(rows, machine)
-        (arguments.output_dir / "speed.md").write_text(report)
-        with (arguments.output_dir / "speed.csv").open("w", newline="") as file:
+        result = json.loads(run.stdout.splitlines()[-1])
+        rows += result if isinstance(result, list) else [result]
+        report = write(rows, machine)
+        (arguments.output_dir / f"{name}.md").write_text(report)
+        with (arguments.output_dir / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, ["machine", *dict.fromkeys(key for row in rows for key in row)])
             writer.writeheader()
             writer.writerows({"machine": machine} | row for row in rows)

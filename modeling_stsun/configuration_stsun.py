@@ -27,8 +27,8 @@ class STSUNConfig(PreTrainedConfig):
     tasks (`list[str]`, *optional*, defaults to the three tasks of the paper):
         Names of the tasks; `task_ids` are positions in this list.
     band_types (`list[str]`, *optional*):
-        Names of the kinds of band that have an embedding of their own: the kind, and for radar the polarisation;
-        `band_types` of the model's inputs are positions in this list.
+        Names of the kinds of band that have an embedding of their own: the kind, with the polarisation of radar or the
+        name of an index; `band_types` of the model's inputs are positions in this list.
     unified_size (`int`, *optional*, defaults to 256):
         Longest side of the unified grid in cells. An image of `H x W` pixels is cut into cells of `p x p` pixels with
         `p = ceil(max(H, W) / unified_size)`, unless `cell_sizes` asks for another `p`.
@@ -43,6 +43,8 @@ class STSUNConfig(PreTrainedConfig):
     window_sizes (`list[list[int]]`, *optional*, defaults to `[[32, 8], [16, 16], [8, 32]]`):
         Attention windows (height, width) in tokens that successive blocks use, followed by one block over the whole
         grid, and again from the start.
+    depthwise_convolution (`bool`, *optional*, defaults to `False`):
+        Whether the 3x3 convolution that ends a block keeps its channels apart; `False` = dense, as in the paper.
     unified_time_size (`int`, *optional*, defaults to 8):
         Number of unified times that the temporal module maps the dates to; each carries a share of the channels.
     hypernetwork_hidden_size (`int`, *optional*, defaults to 64):
@@ -87,6 +89,7 @@ class STSUNConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     attention_dropout: float | int = 0.0
     window_sizes: list[list[int]] | None = None
+    depthwise_convolution: bool = False
     unified_time_size: int = 8
     hypernetwork_hidden_size: int = 64
     hypernetwork_num_layers: int = 2
@@ -104,6 +107,8 @@ class STSUNConfig(PreTrainedConfig):
             self.band_types = [
                 *("other", "reflective", "thermal", "elevation", "index"),
                 *("sar", "sar_vv", "sar_vh", "sar_hh", "sar_hv"),
+                *("index_ndvi", "index_evi", "index_savi", "index_ndwi", "index_mndwi", "index_ndmi", "index_nbr"),
+                *("index_ndsi", "index_ndbi", "index_bsi", "index_cloud_probability"),
             ]
         if self.window_sizes is None:
             self.window_sizes = [[32, 8], [16, 16], [8, 32]]
@@ -162,6 +167,7 @@ PRESETS = {
         "stem_channels": 32,
         "patch_size": 4,
         "window_sizes": [[16, 4], [8, 8], [4, 16]],
+        "depthwise_convolution": True,
         "hypernetwork_hidden_size": 48,
     },
     "small": {"hidden_size": 256, "num_attention_heads": 8, "intermediate_size": 1024},

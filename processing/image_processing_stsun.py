@@ -23,11 +23,12 @@ from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-from .metadata import CHANGE_CLASSES, IGNORE_INDEX, TASKS, Acquisition, Band, ImageSeries, default_outputs
+from .metadata import CHANGE_CLASSES, IGNORE_INDEX, INDICES, TASKS, Acquisition, Band, ImageSeries, default_outputs
 
 BAND_TYPES = (
     *("other", "reflective", "thermal", "elevation", "index"),
     *("sar", "sar_vv", "sar_vh", "sar_hh", "sar_hv"),
+    *(f"index_{name}" for name in INDICES),
 )
 # Mean and spread of values in physical units, by kind of band: what normalises a band that no statistics are known for.
 # Land reflectance in 0-1, brightness temperature in kelvin, backscatter in decibel, elevation in metres, normalised

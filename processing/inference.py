@@ -116,7 +116,8 @@ def load_checkpoint(name: str | Path) -> tuple[STSUNForDensePrediction, STSUNIma
         raise ValueError(f"The weights of {name} do not fit their configuration: {faults}.")
     processor = STSUNImageProcessor.from_pretrained(name)
     processor.check_config(model.config)
-    return model.eval(), processor
+    # As activations are laid out: the weights of convolutions are then not rearranged at every pass.
+    return model.eval().to(memory_format=torch.channels_last), processor
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ CHANGE_CLASSES = ("unchanged", "changed")
 IGNORE_INDEX = 255
 
 POLARISATIONS = ("VV", "VH", "HH", "HV")
+# Derived quantities that the model tells apart by name, as they have no wavelength; others are just an index.
+INDICES = ("ndvi", "evi", "savi", "ndwi", "mndwi", "ndmi", "nbr", "ndsi", "ndbi", "bsi", "cloud_probability")
 KIND_ALIASES = {"optical": "reflective", "hyperspectral": "reflective", "radar": "sar", "dem": "elevation"}
 
 # Shorter than any optical band, longer than any wavelength in micrometres that people use (thermal ends at 15 um).
@@ -219,7 +221,9 @@ class Band:
 
     @property
     def type(self) -> str:
-        """The band type that the model embeds: the kind, and for radar with a known polarisation that too."""
+        """The band type that the model embeds: the kind, and the polarisation of radar or the name of a known index."""
+        if self.kind == "index" and self.name.lower() in INDICES:
+            return f"index_{self.name.lower()}"
         return f"sar_{self.polarisation.lower()}" if self.polarisation else self.kind
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from transformers import AutoConfig
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
 from modeling_stsun.configuration_stsun import PRESETS
 from stsun_processing.image_processing_stsun import BAND_TYPES
-from stsun_processing.metadata import BAND_KINDS, CHANGE_CLASSES, POLARISATIONS, TASKS
+from stsun_processing.metadata import BAND_KINDS, CHANGE_CLASSES, INDICES, POLARISATIONS, TASKS
 
 HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
 
@@ -40,7 +40,8 @@ def test_vocabularies_of_model_and_processor_start_equal():
     config = STSUNConfig()
     assert config.tasks == list(TASKS)
     assert config.band_types == list(BAND_TYPES)
-    assert set(BAND_TYPES) == {*BAND_KINDS} | {f"sar_{polarisation.lower()}" for polarisation in POLARISATIONS}
+    types = {f"sar_{polarisation.lower()}" for polarisation in POLARISATIONS} | {f"index_{name}" for name in INDICES}
+    assert set(BAND_TYPES) == {*BAND_KINDS} | types
 
 
 def test_configuration_survives_a_round_trip(tmp_path):

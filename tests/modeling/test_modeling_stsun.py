@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation, STSUNModel
+from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNForSemanticSegmentation, STSUNModel
+from modeling_stsun.configuration_stsun import PRESETS
 from tests.conftest import small_config
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -280,7 +281,7 @@ def test_property_7_bfloat16_is_close_and_still_tells_days_and_nanometres_apart(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = model(**sample).logits
     for logits in (half(**sample).logits, mixed):
-        assert (logits.float() - reference).norm() < 2e-2 * reference.norm()
+        assert (logits.float() - reference).norm() < 3e-2 * reference.norm()
     day_later = sample | {"timestamps": sample["timestamps"] + torch.tensor([0.0, 1.0])}
     assert not torch.equal(half(**day_later).logits, half(**sample).logits)
     shifted = sample | {"wavelengths": sample["wavelengths"] + torch.tensor([1.0, 0.0, 0.0, 0.0])}
@@ -397,6 +398,15 @@ def test_cells_with_few_valid_pixels_speak_as_loudly_as_full_ones():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("values", [1, 13 * 2 * 3, 700])
+def test_strips_of_an_image_give_what_the_image_gives(model, monkeypatch, values):
+    sample = make_sample(8, height=23, width=13, cell_size=2)
+    whole = model(**sample).logits
+    monkeypatch.setattr("modeling_stsun.modeling_stsun.STRIP_VALUES", values)
+    assert_close(model(**sample).logits, whole, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_every_pixel_of_a_cell_has_weights_of_its_own(model):
     sample = make_sample(5, height=16, width=16, num_classes=1) | {"cell_sizes": [4]}
     sample.pop("pixel_mask")
@@ -420,6 +430,46 @@ def test_two_different_inputs_stay_different_at_initialisation(model):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_the_image_is_heard_at_every_depth_from_the_start(preset):
+    """What metadata add to the tokens is alike for all images; where it dominates, the network learns slowly."""
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(STSUNConfig(**PRESETS[preset])).eval()
+    layers = [*model.stsun.encoder_layers, *model.stsun.decoder_layers, model.stsun.upsampler]
+    outputs: dict[int, list[torch.Tensor]] = {index: [] for index in range(len(layers))}
+    for index, layer in enumerate(layers):
+        layer.register_forward_hook(lambda module, args, output, index=index: outputs[index].append(output))
+    metadata = {
+        "wavelengths": torch.tensor([490.0, 560.0, 660.0, 840.0]).expand(1, 2, 4),
+        "bandwidths": torch.full((1, 2, 4), 40.0),
+        "band_types": torch.ones(1, 2, 4, dtype=torch.long),
+        "timestamps": torch.tensor([[8000.0, 8400.0]]),
+        "gsd": torch.tensor([10.0]),
+    }
+    for seed in range(2):
+        # Smooth images whose bands are alike, as those of the Earth are.
+        coarse = torch.randn(2, 5, 6, 6, generator=torch.Generator().manual_seed(seed))
+        image = torch.nn.functional.interpolate(coarse[:, 1:] * 0.5 + coarse[:, :1], (48, 48), mode="bicubic")
+        with torch.no_grad():
+            model(pixel_values=image[None], **metadata)
+    for one, other in outputs.values():
+        share = (one - other).square().mean() / 2 / one.square().mean()
+        assert share > 0.05
+
+
+def test_bands_of_one_date_are_told_apart_from_the_start():
+    """Neighbouring bands get weights of their own, or only their sum would be seen."""
+    torch.manual_seed(0)
+    module = STSUNForDensePrediction(STSUNConfig(**PRESETS["tiny"])).stsun.input_module
+    wavelengths = torch.tensor([[[443.0, 490.0, 560.0, 665.0, 705.0, 740.0, 783.0, 842.0, 945.0, 1610.0, 2190.0]]])
+    others = torch.full_like(wavelengths, 30.0), torch.ones_like(wavelengths).long(), wavelengths > 0
+    with torch.no_grad():
+        weight = module.generate_weights(wavelengths, *others)[0][0, 0].flatten(1)  # (bands, E * rank)
+    alike = torch.nn.functional.cosine_similarity(weight[1:], weight[:-1])
+    assert alike.max() < 0.9
+    assert alike.mean() < 0.6
+
+
 def test_nodata_pixels_do_not_matter_whatever_they_hold(model):
     sample = make_sample(7)
     holes = ~sample["pixel_mask"].unsqueeze(2)
