@@ -281,9 +281,11 @@ def apply_rotary_pos_emb(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rotates the pairs (i, i + half) of each head by the angles of the token's position."""
 
+    sin = torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], dim=-1)
+
     def rotate(states: torch.Tensor) -> torch.Tensor:
         first, second = states.chunk(2, dim=-1)
-        return states * cos + torch.cat([-second, first], dim=-1) * sin
+        return torch.addcmul(states * cos, torch.cat([second, first], dim=-1), sin)
 
     return rotate(query), rotate(key)
 
@@ -509,7 +511,7 @@ class STSUNInputModule(nn.Module):
             cells = cells[0] if len(cells) == 1 else torch.cat(cells, dim=2)
             cells = cells.view(num_samples, num_dates, -1, *grid).permute(0, 1, 3, 4, 2)
         if pixel_mask is None:
-            return cells + bias[:, :, None, None], None
+            return cells.add_(bias[:, :, None, None]), None
         share = F.avg_pool2d(pixel_mask.to(cells.dtype), cell_size).unsqueeze(-1)
         mask = share > 0
         # A cell with few valid pixels speaks as loudly as a full one.
@@ -736,6 +738,10 @@ class STSUNTemporalModule(nn.Module):
         if mask is not None:
             values = torch.where(mask.unsqueeze(-1), values, 0)
             states = torch.where(mask.unsqueeze(-1), states, 0)
+        if states.shape[1] == 1:
+            # A mean of one date is that date: its gains are all there is to apply, and nothing has to be rearranged.
+            gains = gains.squeeze(3).transpose(1, 2).repeat_interleave(channels // self.unified_time_size, dim=2)
+            return self.out_proj(self.activation(values * gains.unsqueeze(2))) + states
         values = rearrange(values, "b t n (u c) -> b u t (n c)", u=self.unified_time_size)
         unified = torch.matmul(weights[:, :-1] * gains, values)  # (B, Tu, S, N * channels / Tu)
         residual = torch.matmul(weights[:, -1], states.flatten(2)).unflatten(2, (num_positions, channels))
@@ -773,11 +779,13 @@ class STSUNUpsampler(nn.Module):
             i=self.patch_size,
             j=self.patch_size,
         )
-        states = states[:, : grid[0], : grid[1]] + self.skip(cells).unflatten(1, grid)
+        skipped = self.skip(cells).unflatten(1, grid)
+        # In place: no other tensor is as large, and fresh memory costs more than the sum.
+        states = skipped.add_(states[:, : grid[0], : grid[1]])
         states = silu(self.norm1(states))
         if cell_mask is not None:
             states = torch.where(cell_mask.unflatten(1, grid).unsqueeze(-1), states, 0)
-        return self.norm2(conv_channels_last(self.convolution, states) + cells.unflatten(1, grid))
+        return self.norm2(conv_channels_last(self.convolution, states).add_(cells.unflatten(1, grid)))
 
 
 class STSUNOutputModule(nn.Module):
