@@ -738,8 +738,9 @@ class STSUNTemporalModule(nn.Module):
         if mask is not None:
             values = torch.where(mask.unsqueeze(-1), values, 0)
             states = torch.where(mask.unsqueeze(-1), states, 0)
-        if states.shape[1] == 1:
+        if states.shape[1] == 1 and not torch.is_grad_enabled():
             # A mean of one date is that date: its gains are all there is to apply, and nothing has to be rearranged.
+            # In training all parameters take part, if only with gradients of 0.
             gains = gains.squeeze(3).transpose(1, 2).repeat_interleave(channels // self.unified_time_size, dim=2)
             return self.out_proj(self.activation(values * gains.unsqueeze(2))) + states
         values = rearrange(values, "b t n (u c) -> b u t (n c)", u=self.unified_time_size)

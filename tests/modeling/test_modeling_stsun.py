@@ -666,3 +666,10 @@ def test_offloaded_weights_give_the_same(model):
 def test_a_text_is_no_list_of_new_categories():
     with pytest.raises(ValueError, match="give a list"):
         STSUNForDensePrediction(small_config()).add_categories("mangrove")
+
+
+def test_the_short_way_of_one_date_gives_what_the_long_way_gives(model):
+    sample = make_sample(9, num_dates=1, height=20, width=18)
+    with torch.no_grad():
+        short = model(**sample).logits
+    assert_close(short, model(**sample).logits.detach(), rtol=1e-5, atol=1e-5)
