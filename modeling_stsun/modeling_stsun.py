@@ -46,7 +46,7 @@ from .configuration_stsun import STSUNConfig
 from .loss_stsun import dense_prediction_loss
 
 # Fourier codes: shortest and longest period of the geometric series, and how many periods.
-# nm. On the synthetic world (600 steps) mean IoU of segmentation and semantic change was 0.51, 0.52 from 20 nm on,
+# nm. On the synthetic world (600 steps, one seed) segmentation and semantic change had mIoU 0.51, 0.52 from 20 nm on,
 # on unseen sensors 0.49 and 0.49; from 200 nm on, which cannot tell narrow bands apart, 0.50 and 0.47, 0.49 and 0.47.
 WAVELENGTH_PERIODS = (20.0, 30000.0, 24)
 LOG_WIDTH_PERIODS = (2.0, 32.0, 4)  # octaves of the bandwidth in nm
