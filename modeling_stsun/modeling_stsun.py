@@ -280,7 +280,7 @@ def apply_rotary_pos_emb(
     query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rotates the pairs (i, i + half) of each head by the angles of the token's position."""
-
+    # The sign of the second half goes into the sines, which are small.
     sin = torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], dim=-1)
 
     def rotate(states: torch.Tensor) -> torch.Tensor:

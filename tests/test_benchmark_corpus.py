@@ -60,7 +60,7 @@ def settings(benchmark, corpus, output, **changes):
 
 
 def test_every_method_is_scored_on_every_source(benchmark, corpus, tmp_path):
-    pytest.importorskip("monai")
+    pytest.importorskip("monai", reason="the U-Net comes from monai: pip install 'stsun[benchmark]'")
     arguments = settings(benchmark, corpus, tmp_path)
     for method in arguments.methods:
         benchmark.run_method(arguments, method, 0)
