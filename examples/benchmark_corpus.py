@@ -74,8 +74,8 @@ ABLATIONS = {
 }
 # What one model serves all sources.
 ONE_STSUN = ("unified", *ABLATIONS)
-# AdamW, highest rate of a cosine schedule. On validation splits, 60 steps, one seed, 2e-3 was better than 4e-3 for STSUN,
-# and 4e-3 better than 2e-3 for the U-Net; the SegFormer has had no search.
+# AdamW, highest rate of a cosine schedule. On validation splits, 60 steps, one seed, 2e-3 beat 4e-3 for STSUN,
+# and 4e-3 beat 2e-3 for the U-Net; the SegFormer has had no search.
 LEARNING_RATES = {"stsun": 2e-3, "unet": 4e-3, "segformer": 1e-3}
 FOREST_PIXELS = 20000
 STRIDE = 32  # Both networks halve the image so often; images are filled up to a multiple.
