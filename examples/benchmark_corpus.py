@@ -180,7 +180,7 @@ class ContentTemporalModule(STSUNTemporalModule):
         shares = scores.softmax(3)  # (B, Tu + 1, S, T, N)
         unified = torch.einsum("bustn,btnuc->bsnuc", shares[:, :-1] * gains.unsqueeze(-1), values).flatten(-2)
         residual = torch.einsum("bstn,btnc->bsnc", shares[:, -1], states)
-        return residual + self.out_proj(self.activation(unified))
+        return residual + self.project(unified)
 
 
 def build_stsun(sources: Sequence[Source], variant: str, arguments: argparse.Namespace) -> STSUNForDensePrediction:

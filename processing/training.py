@@ -399,7 +399,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Both steps; the parts share this optimiser's groups and state, so that it is saved and loaded as any other."""
+        """Both steps; the parts share this optimiser's groups and state, which are saved and loaded as any other's."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
