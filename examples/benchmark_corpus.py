@@ -46,7 +46,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
-from transformers import get_cosine_schedule_with_warmup
 
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
 from modeling_stsun.configuration_stsun import PRESETS
@@ -58,8 +57,9 @@ from stsun_processing.dataset_description import DatasetDescription
 from stsun_processing.datasets import FolderDataset, Sample, band_statistics
 from stsun_processing.metadata import IGNORE_INDEX
 from stsun_processing.metrics import json_ready
+from stsun_processing.optimization import MuonAdamW, fit, parameter_groups
 from stsun_processing.sampling import MixtureBatchSampler, MixtureDataset
-from stsun_processing.training import WINDOWS, TaskScores, evaluate_sources, parameter_groups, write_whole
+from stsun_processing.training import WINDOWS, TaskScores, evaluate_sources, write_whole
 from stsun_processing.visualization import default_colours
 
 APPROACHES = ("unified", "single", "unet", "segformer", "forest")
@@ -134,19 +134,11 @@ def optimise(
     """The training that all networks share; returns its seconds."""
     sampler = MixtureBatchSampler(data, arguments.batch_size, steps, seed=seed, grouped=grouped)
     loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate)
-    optimizer = torch.optim.AdamW(parameter_groups(network, 0.05), lr=learning_rate, betas=(0.9, 0.98), fused=True)
-    scheduler = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
-    started = time.perf_counter()
-    network.train()
-    for batch in tqdm(loader, desc="training", unit="step", disable=None):
-        loss = loss_of(batch)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
-    network.eval()
-    return time.perf_counter() - started
+    if isinstance(network, STSUNForDensePrediction):
+        optimizer = MuonAdamW(network, learning_rate, weight_decay=0.05)
+    else:
+        optimizer = torch.optim.AdamW(parameter_groups(network, 0.05), lr=learning_rate, betas=(0.9, 0.98), fused=True)
+    return fit(network, loader, optimizer, loss_of)
 
 
 # STSUN

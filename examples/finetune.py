@@ -29,6 +29,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from modeling_stsun import STSUNForDensePrediction
 from stsun_processing import DatasetError, STSUNCollator
+from stsun_processing.optimization import MuonAdamW
 from stsun_processing.training import (
     FinetuneArguments,
     JsonLinesTracker,
@@ -42,7 +43,6 @@ from stsun_processing.training import (
     evaluate_sources,
     mean_score,
     open_sources,
-    parameter_groups,
     parse_arguments,
     plain_model,
     save_run,
@@ -129,9 +129,7 @@ def run(arguments: FinetuneArguments) -> None:
     model, processor = build_model(arguments, sources)
     if arguments.lora_rank:
         model = add_lora(model, arguments.lora_rank)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, arguments.weight_decay), lr=arguments.learning_rate, betas=(0.9, 0.98)
-    )
+    optimizer = MuonAdamW(model, arguments.learning_rate, arguments.weight_decay)
     # Not prepared: Accelerate would step it once for each process.
     scheduler = get_cosine_schedule_with_warmup(optimizer, arguments.warmup_steps, arguments.steps)
     model, optimizer = accelerator.prepare(model, optimizer)

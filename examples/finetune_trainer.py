@@ -20,6 +20,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, get_
 
 from stsun_processing import DatasetError, STSUNCollator
 from stsun_processing.datasets import FolderDataset, Tiles
+from stsun_processing.optimization import MuonAdamW
 from stsun_processing.training import (
     BatchScores,
     FinetuneArguments,
@@ -31,7 +32,6 @@ from stsun_processing.training import (
     check_same_run,
     evaluate_sources,
     open_sources,
-    parameter_groups,
     parse_arguments,
     plain_model,
     save_run,
@@ -132,9 +132,7 @@ def run(settings: FinetuneArguments) -> None:
 
     model, processor = build_model(settings, sources)
     trained = add_lora(model, settings.lora_rank) if settings.lora_rank else model
-    optimizer = torch.optim.AdamW(
-        parameter_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98)
-    )
+    optimizer = MuonAdamW(trained, settings.learning_rate, settings.weight_decay)
     trainer = SourcesTrainer(
         settings,
         model=trained,

@@ -29,11 +29,12 @@ import torch
 from sklearn.metrics import jaccard_score, roc_auc_score
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import AutoModel, AutoTokenizer, get_cosine_schedule_with_warmup
+from transformers import AutoModel, AutoTokenizer
 
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
 from modeling_stsun.configuration_stsun import PRESETS
 from stsun_processing.datasets import Sample
+from stsun_processing.optimization import MuonAdamW, fit
 from stsun_processing.synthetic import SyntheticDataset
 
 PHRASES: dict[str, tuple[str, ...]] = {
@@ -173,19 +174,7 @@ def train(model: STSUNForDensePrediction, question: Question, steps: int, batch_
         random_bands=0.3,
         seed=seed,
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.02)
-    scheduler = get_cosine_schedule_with_warmup(optimizer, steps // 20, steps)
-    model.train()
-    with tqdm(DataLoader(data, batch_size, collate_fn=question), desc="training", unit="step") as bar:
-        for batch in bar:
-            loss = model(**batch).loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-    model.eval()
+    fit(model, DataLoader(data, batch_size, collate_fn=question), MuonAdamW(model, 1e-2, weight_decay=0.02))
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers import AutoModelForUniversalSegmentation, get_cosine_schedule_with_warmup
+from transformers import AutoModelForUniversalSegmentation
 
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction
 from modeling_stsun.configuration_stsun import PRESETS
@@ -39,6 +39,7 @@ from .image_processing_stsun import STSUNImageProcessor
 from .inference import predict_raster, predict_scene
 from .metadata import CHANGE_CLASSES, TASKS, Acquisition, default_outputs
 from .metrics import ConfusionMatrix, change_scores, json_ready
+from .optimization import MuonAdamW, fit
 from .raster import open_series
 from .raster_output import check_writable, write_series
 from .sampling import MixtureBatchSampler, MixtureDataset
@@ -56,7 +57,7 @@ PICTURES = (
 )
 NUM_STEPS = 1150
 BATCH_SIZE = 8
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 1e-2
 TRAIN_SIZES = ((20, 28), (36, 44))
 TEST_SIZES = (72, 112)
 GSD_M = (5.0, 30.0)
@@ -90,27 +91,20 @@ def training_data(seed: int) -> tuple[MixtureDataset, list[float]]:
     return MixtureDataset(groups, [Augmentation(metadata=METADATA_DROPOUT)] * len(groups)), shares
 
 
-def train(model: STSUNForDensePrediction, processor: STSUNImageProcessor, num_steps: int, seed: int) -> None:
-    """Trains with AdamW and a cosine schedule."""
-    data, shares = training_data(seed)
+def train(
+    model: STSUNForDensePrediction,
+    processor: STSUNImageProcessor,
+    data: MixtureDataset,
+    shares: Sequence[float],
+    num_steps: int,
+    seed: int,
+    num_workers: int = 0,
+) -> float:
+    """Trains on synthetic scenes; `shares` of the steps go to the groups of `data`. Returns the seconds it took."""
     sampler = MixtureBatchSampler(data, BATCH_SIZE, num_steps, shares, seed)
-    loader = DataLoader(data, batch_sampler=sampler, collate_fn=STSUNCollator(processor))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.02)
-    scheduler = get_cosine_schedule_with_warmup(optimizer, num_steps // 20, num_steps)
-    model.train()
-    losses: list[float] = []
-    with tqdm(loader, desc="training", unit="step") as bar:
-        for batch in bar:
-            loss = model(**batch).loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
-            losses.append(loss.item())
-            if len(losses) % 20 == 0:
-                bar.set_postfix(loss=f"{np.mean(losses[-100:]):.3f}")
-    model.eval()
+    collate = STSUNCollator(processor, check_range=False)
+    loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
+    return fit(model, loader, MuonAdamW(model, LEARNING_RATE, weight_decay=0.02))
 
 
 def predict(model: Any, processor: STSUNImageProcessor, sample: Sample) -> np.ndarray:
@@ -198,7 +192,7 @@ def run_demo(output: str | Path, num_steps: int = NUM_STEPS, seed: int = 0) -> d
     )
     model = STSUNForDensePrediction(config)
     processor = STSUNImageProcessor.from_config(config)
-    train(model, processor, num_steps, seed)
+    train(model, processor, *training_data(seed), num_steps, seed)
     trained = time.monotonic()
     model.save_pretrained(output / "checkpoint")
     processor.save_pretrained(output / "checkpoint")

@@ -22,7 +22,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -354,63 +354,6 @@ def add_lora(model: STSUNForDensePrediction, rank: int) -> torch.nn.Module:
 def plain_model(model: torch.nn.Module) -> STSUNForDensePrediction:
     """The model alone: as it is, or a copy into which its LoRA updates are merged."""
     return copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Groups of an optimiser: matrices and convolutions decay, vectors (biases, norms) do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """Muon (`torch.optim.Muon`) for the matrices of linear layers, AdamW for all else, as one optimiser.
-
-    Steps of matrices are orthogonal, so that directions with small gradients learn as fast as those with large ones,
-    and have the root mean square of AdamW's (Liu et al. 2025, arXiv 2502.16982): one learning rate serves both.
-
-    Args:
-        model: whose parameters that require gradients are trained.
-        lr: learning rate.
-        weight_decay: of all but vectors, as in [`parameter_groups`].
-        betas: of AdamW.
-    """
-
-    def __init__(
-        self, model: torch.nn.Module, lr: float, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.98)
-    ) -> None:
-        matrices = {
-            id(layer.weight)
-            for layer in model.modules()
-            if isinstance(layer, torch.nn.Linear) and layer.weight.requires_grad
-        }
-        groups = parameter_groups(model, weight_decay)
-        muon = [parameter for group in groups for parameter in group["params"] if id(parameter) in matrices]
-        for group in groups:
-            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in matrices]
-        self.parts: list[torch.optim.Optimizer] = []
-        if muon:
-            self.parts.append(torch.optim.Muon(muon, lr, weight_decay, adjust_lr_fn="match_rms_adamw"))
-        if any(group["params"] for group in groups):
-            self.parts.append(torch.optim.AdamW([g for g in groups if g["params"]], lr, betas, fused=True))
-        super().__init__([group for part in self.parts for group in part.param_groups], {})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Both steps; the parts share this optimiser's groups and state, which are saved and loaded as any other's."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        first = 0
-        for part in self.parts:
-            last = first + len(part.param_groups)
-            part.param_groups, part.state = self.param_groups[first:last], self.state
-            part.step()
-            first = last
-        return loss
 
 
 # Evaluation
