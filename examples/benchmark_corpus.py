@@ -10,10 +10,13 @@ Every folder below the given one that holds a dataset.json is a source. The appr
     unet       a U-Net (MONAI) for each source, dates and bands stacked as its channels
     segformer  a SegFormer-b0 (transformers) for each source, stacked likewise
     forest     a random forest for each source, on the stacked values of each pixel alone
+    warm_start what `single` reaches when it starts from a checkpoint
 
 and ablations of `unified`: no_wavelengths, no_dates, no_task, no_categories hide that metadata in training and tests
 (no_categories numbers the classes of each source from 0 on), no_band_sampling trains on all bands always, content_time
-weighs dates by what they show as well as by their metadata, mixed_batches draws a source for each sample.
+weighs dates by what they show as well as by their metadata, one_source takes all windows of a step from one source,
+mixed_batches draws a source for each of them and pads them to one batch.
+`--label_share 0.1` keeps a tenth of the labels in training. Unless `--methods` names others, the first five are run.
 
 All approaches but the forest spend the same optimiser budget: `--steps` steps on each source, of windows drawn the same
 way (STSUN's are smaller on long series); `unified` takes them as one run, of which each source gets its share. Nothing
@@ -53,8 +56,9 @@ from modeling_stsun.loss_stsun import dense_prediction_loss
 from modeling_stsun.modeling_stsun import STSUNTemporalModule
 from stsun_processing import STSUNCollator
 from stsun_processing.augmentation import Augmentation
-from stsun_processing.dataset_description import DatasetDescription
-from stsun_processing.datasets import FolderDataset, Sample, band_statistics
+from stsun_processing.dataset_description import DatasetDescription, SampleRecord
+from stsun_processing.datasets import FolderDataset, Sample, SampleReader, Window, band_statistics
+from stsun_processing.inference import default_checkpoint, load_checkpoint
 from stsun_processing.metadata import IGNORE_INDEX
 from stsun_processing.metrics import json_ready
 from stsun_processing.optimization import MuonAdamW, fit, parameter_groups
@@ -70,14 +74,19 @@ ABLATIONS = {
     "no_categories": (),
     "no_band_sampling": (),
     "content_time": (),
+    "one_source": (),
     "mixed_batches": (),
 }
 # What one model serves all sources.
 ONE_STSUN = ("unified", *ABLATIONS)
-# AdamW, highest rate of a cosine schedule. On validation splits, 60 steps, one seed, 2e-3 beat 4e-3 for STSUN,
-# and 4e-3 beat 2e-3 for the U-Net; the SegFormer has had no search.
-LEARNING_RATES = {"stsun": 2e-3, "unet": 4e-3, "segformer": 1e-3}
+METHODS = (*APPROACHES, "warm_start", *ABLATIONS)
+STSUNS = ("single", "warm_start", *ONE_STSUN)
+# Highest rate of a cosine schedule; AdamW, for STSUN's matrices Muon. On validation splits, 60 steps, one seed, 4e-3
+# beat 2e-3 for the U-Net; the SegFormer has had no search.
+LEARNING_RATES = {"stsun": 1e-2, "unet": 4e-3, "segformer": 1e-3}
 FOREST_PIXELS = 20000
+SOURCES_A_STEP = 4  # Sources among which `unified` divides the windows of a step.
+LABEL_SQUARE = 8  # Side in pixels of what `--label_share` keeps or leaves out.
 STRIDE = 32  # Both networks halve the image so often; images are filled up to a multiple.
 
 
@@ -106,14 +115,30 @@ class Source:
         return [split for split in (self.train, self.scored) if split is not None]
 
 
+def few_labels(share: float, seed: int) -> type[FolderDataset]:
+    """Data sets in which only that share of the labels is known, in squares drawn at random."""
+
+    class Reader(SampleReader):
+        def read_labels(self, record: SampleRecord, window: Window) -> np.ndarray:
+            labels = super().read_labels(record, window)
+            rng = np.random.default_rng((seed, *record.name.encode()))
+            shape = [-(-side // LABEL_SQUARE) for side in (record.height, record.width)]
+            known = (rng.random(shape) < share).repeat(LABEL_SQUARE, 0).repeat(LABEL_SQUARE, 1)
+            row, column, height, width = window
+            return np.where(known[row : row + height, column : column + width], labels, np.uint8(IGNORE_INDEX))
+
+    return type("FewLabels", (FolderDataset,), {"reader_class": Reader})
+
+
 def open_source(folder: Path, method: str, arguments: argparse.Namespace, seed: int) -> Source:
     """Opens a source. STSUN pays for each date, so its windows of long series are smaller; stacked ones cost alike."""
     description = DatasetDescription.read(folder / "dataset.json")
     side = arguments.crop_size
-    if method in ONE_STSUN or method == "single":
+    if method in STSUNS:
         num_dates = max(len(record.image_paths) for record in description.select("train", None))
         side = int(min(side, max(math.sqrt(arguments.pixels / num_dates), side / 4)))
-    train = FolderDataset(
+    kind = FolderDataset if arguments.label_share == 1 else few_labels(arguments.label_share, seed)
+    train = kind(
         folder, "train", crop_size=side, crops_per_image=WINDOWS, labelled_only=True, seed=seed, cache_bytes=2**29
     )
     scored = FolderDataset(folder, arguments.split) if description.splits.get(arguments.split) else None
@@ -129,16 +154,18 @@ def optimise(
     learning_rate: float,
     arguments: argparse.Namespace,
     seed: int,
+    accumulation: int = 1,
     grouped: bool = True,
 ) -> float:
     """The training that all networks share; returns its seconds."""
-    sampler = MixtureBatchSampler(data, arguments.batch_size, steps, seed=seed, grouped=grouped)
+    size = arguments.batch_size // accumulation
+    sampler = MixtureBatchSampler(data, size, steps * accumulation, seed=seed, grouped=grouped)
     loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate)
     if isinstance(network, STSUNForDensePrediction):
         optimizer = MuonAdamW(network, learning_rate, weight_decay=0.05)
     else:
         optimizer = torch.optim.AdamW(parameter_groups(network, 0.05), lr=learning_rate, betas=(0.9, 0.98), fused=True)
-    return fit(network, loader, optimizer, loss_of)
+    return fit(network, loader, optimizer, loss_of, accumulation)
 
 
 # STSUN
@@ -180,12 +207,17 @@ def build_stsun(sources: Sequence[Source], variant: str, arguments: argparse.Nam
     names = dict.fromkeys(
         name for source in sources for task in source.train.tasks for name in source.train.class_names(task)
     )
-    config = STSUNConfig(
-        **PRESETS[arguments.preset] | json.loads(arguments.config),
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-    )
-    model = STSUNForDensePrediction(config)
+    if variant == "warm_start":
+        model, _ = load_checkpoint(arguments.checkpoint or default_checkpoint())
+        model.add_categories([name for name in names if name not in model.config.label2id])
+        config = model.config
+    else:
+        config = STSUNConfig(
+            **PRESETS[arguments.preset] | json.loads(arguments.config),
+            id2label=dict(enumerate(names)),
+            label2id={name: index for index, name in enumerate(names)},
+        )
+        model = STSUNForDensePrediction(config)
     if variant == "content_time":
         for name in ("temporal_module", "cell_temporal_module"):
             old = getattr(model.stsun, name)
@@ -226,6 +258,7 @@ def run_stsun(sources: list[Source], variant: str, arguments: argparse.Namespace
     ]
     data = MixtureDataset([source.train for source in sources], augmentations)
     collate = STSUNCollator(processor)
+    shared = len(sources) > 1 and variant not in ("one_source", "mixed_batches")
     seconds = optimise(
         model,
         lambda batch: model(**batch).loss,
@@ -235,6 +268,8 @@ def run_stsun(sources: list[Source], variant: str, arguments: argparse.Namespace
         arguments.learning_rate or LEARNING_RATES["stsun"],
         arguments,
         seed,
+        # Windows of several sources in a step, each source by itself: no padding, and less forgetting.
+        accumulation=math.gcd(SOURCES_A_STEP, arguments.batch_size) if shared else 1,
         grouped=variant != "mixed_batches",
     )
     results = {}
@@ -467,7 +502,7 @@ def run_method(arguments: argparse.Namespace, method: str, seed: int) -> None:
     for folder in missing:
         torch.manual_seed(seed)
         source = open_source(folder, method, arguments, seed)
-        if method == "single":
+        if method in STSUNS:
             keep(source.name, run_stsun([source], method, arguments, seed)[source.name])
         elif method == "forest":
             keep(source.name, run_forest(source, arguments, seed))
@@ -615,7 +650,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path, help="folder of folders with a dataset.json")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/corpus"))
-    parser.add_argument("--methods", nargs="+", default=list(APPROACHES), choices=[*APPROACHES, *ABLATIONS])
+    parser.add_argument("--methods", nargs="+", default=list(APPROACHES), choices=METHODS)
     parser.add_argument("--sources", nargs="+", help="names of folders (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--split", default="test", help="split that is scored (default: %(default)s)")
@@ -627,6 +662,10 @@ def main() -> None:
     )
     parser.add_argument("--preset", default="tiny", choices=list(PRESETS))
     parser.add_argument("--config", default="{}", help="JSON of what differs from the preset")
+    parser.add_argument("--checkpoint", help="where warm_start begins (default: the checkpoint of the package)")
+    parser.add_argument(
+        "--label_share", type=float, default=1.0, help="share of the training labels to keep (default: %(default)s)"
+    )
     parser.add_argument("--learning_rate", type=float, help="in place of the one chosen for each method")
     parser.add_argument("--band_sampling", type=float, default=0.5, help="see finetune.py (default: %(default)s)")
     parser.add_argument("--reversal", type=float, default=0.0, help="see finetune.py (default: %(default)s)")

@@ -159,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
         "--multi_gpu --num_processes N -m stsun_processing.cli predict ... (on CPUs too).",
     )
     _add_raster_arguments(predict)
-    predict.add_argument("--checkpoint", required=True, help="folder or Hub id of a checkpoint")
+    predict.add_argument(
+        "--checkpoint", help="folder or Hub id of a checkpoint (default: the tiny one that comes with the package)"
+    )
     predict.add_argument("--task", required=True, help="task, such as semantic_segmentation")
     predict.add_argument(
         "--classes",
@@ -268,7 +270,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     check_writable(arguments.output)
     import torch
 
-    from .inference import join_processes, load_checkpoint, predict_raster
+    from .inference import default_checkpoint, join_processes, load_checkpoint, predict_raster
 
     with _open(arguments) as source:
         device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -280,7 +282,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         if state.num_processes > 1:
             # Each process has a device of its own.
             device = state.device
-        model, processor = load_checkpoint(arguments.checkpoint)
+        model, processor = load_checkpoint(arguments.checkpoint or default_checkpoint())
         predict_raster(
             model.to(device),
             processor,

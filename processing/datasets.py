@@ -193,6 +193,8 @@ class FolderDataset(torch.utils.data.Dataset):
         DatasetError: an argument, `dataset.json` or a file that it names is wrong.
     """
 
+    reader_class: type["SampleReader"] = SampleReader
+
     def __init__(
         self,
         root: str | Path,
@@ -224,7 +226,7 @@ class FolderDataset(torch.utils.data.Dataset):
         # In shared memory, so that set_epoch reaches workers that live longer than an epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._description = DatasetDescription.read(self.root / "dataset.json")
-        self._reader = SampleReader(self._description)
+        self._reader = self.reader_class(self._description)
         self.name = self._description.name
 
         records, self._labelled_blocks = [], []

@@ -77,6 +77,13 @@ _JOURNAL_VERSION = 1
 T = TypeVar("T")
 
 
+def default_checkpoint() -> Path:
+    """Folder of the checkpoint that comes with the package, trained on the synthetic world alone."""
+    here = Path(__file__).parent
+    installed, checkout = here / "stsun_tiny", here.parent / "hub_cards" / "stsun-tiny"
+    return installed if installed.is_dir() else checkout
+
+
 def load_checkpoint(name: str | Path) -> tuple[STSUNForDensePrediction, STSUNImageProcessor]:
     """Loads model and processor of a checkpoint, strictly: every weight must be there, and no other.
 

@@ -87,6 +87,7 @@ def fit(
     loader: DataLoader,
     optimizer: torch.optim.Optimizer,
     loss_of: Callable[[Any], torch.Tensor] | None = None,
+    accumulation: int = 1,
 ) -> float:
     """A plain training run: one pass over the loader, learning rates warmed up over its first 20th, then a cosine.
 
@@ -95,21 +96,25 @@ def fit(
         loader: batches.
         optimizer: of the model.
         loss_of: loss of a batch; `None` = that of the model, called with the batch as keyword arguments.
+        accumulation: batches a step; their gradients are averaged.
 
     Returns:
         Seconds it took.
     """
-    scheduler = get_cosine_schedule_with_warmup(optimizer, len(loader) // 20, len(loader))
+    num_steps = len(loader) // accumulation
+    scheduler = get_cosine_schedule_with_warmup(optimizer, num_steps // 20, num_steps)
     device = next(model.parameters()).device
     started, mean_loss = time.perf_counter(), math.nan
+    batches = iter(loader)
     model.train()
-    with tqdm(loader, desc="training", unit="step") as bar:
-        for step, batch in enumerate(bar):
-            batch = send_to_device(batch, device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = model(**batch).loss if loss_of is None else loss_of(batch)
+    with tqdm(range(num_steps), desc="training", unit="step") as bar:
+        for step in bar:
             optimizer.zero_grad()
-            loss.backward()
+            for _ in range(accumulation):
+                batch = send_to_device(next(batches), device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    loss = model(**batch).loss if loss_of is None else loss_of(batch)
+                (loss / accumulation).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             scheduler.step()

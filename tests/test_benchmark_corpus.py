@@ -50,6 +50,8 @@ def settings(benchmark, corpus, output, **changes):
         "preset": "tiny",
         "config": "{}",
         "learning_rate": None,
+        "label_share": 1.0,
+        "checkpoint": None,
         "band_sampling": 0.5,
         "reversal": 0.0,
         "gain": 0.0,
@@ -86,6 +88,39 @@ def test_every_method_is_scored_on_every_source(benchmark, corpus, tmp_path):
         assert row["method"] == "forest" or (float(row["parameters"]) > 0 and float(row["window_gflop"]) > 0)
     assert all(f"| {method} |" in text for method in arguments.methods)
     assert (tmp_path / "corpus_test.png").exists()
+
+
+def test_a_warm_start_begins_with_the_weights_of_the_checkpoint(benchmark, corpus, tmp_path):
+    arguments = settings(benchmark, corpus, tmp_path, checkpoint=str(tmp_path / "checkpoint"))
+    sources = [benchmark.open_source(folder, "warm_start", arguments, 0) for folder in sorted(corpus.iterdir())]
+    model = benchmark.build_stsun(sources[:1], "single", arguments)
+    model.save_pretrained(arguments.checkpoint)
+    benchmark.STSUNImageProcessor.from_config(model.config).save_pretrained(arguments.checkpoint)
+    warm = benchmark.build_stsun(sources, "warm_start", arguments)
+    assert set(model.config.label2id) < set(warm.config.label2id)
+    for (name, old), new in zip(model.stsun.named_parameters(), warm.stsun.parameters(), strict=True):
+        assert torch.equal(old, new), name
+    result = benchmark.run_stsun(sources[1:], "warm_start", arguments, 0)
+    assert 0 <= benchmark.main_score(result["second"]) <= 1
+
+
+def test_few_labels_are_a_share_of_the_training_labels_alone(benchmark, corpus, tmp_path):
+    def labels(share):
+        source = benchmark.open_source(
+            corpus / "first", "single", settings(benchmark, corpus, tmp_path, label_share=share), 0
+        )
+        record = source.train.samples[0]
+        return source.train.read(0, (0, 0, record.height, record.width)).labels, source
+
+    every, _ = labels(1.0)
+    few, source = labels(0.3)
+    known = few != 255
+    assert (few[known] == every[known]).all()
+    assert 0 < known.sum() < 0.7 * (every != 255).sum()
+    # The same pixels, whatever the window.
+    part = source.train.read(0, (3, 5, 9, 10)).labels
+    np.testing.assert_array_equal(part, few[:, 3:12, 5:15])
+    assert type(source.scored) is not type(source.train)
 
 
 def test_the_truth_scores_one(benchmark, corpus, tmp_path):

@@ -1,8 +1,9 @@
 import copy
 
 import torch
+from torch.utils.data import DataLoader
 
-from stsun_processing.optimization import MuonAdamW
+from stsun_processing.optimization import MuonAdamW, fit
 
 
 class Net(torch.nn.Module):
@@ -70,3 +71,17 @@ def test_the_optimizer_goes_on_from_its_saved_state():
     for mine, theirs in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     assert not torch.equal(whole.linear.weight, Net().linear.weight)
+
+
+def test_accumulated_batches_are_one_step_of_their_mean():
+    torch.manual_seed(0)
+    one, two = Net(), Net()
+    two.load_state_dict(one.state_dict())
+    ids = torch.randint(5, (8, 7))
+    start = one.linear.weight.detach().clone()
+    fit(one, DataLoader(ids, 4), MuonAdamW(one, 1e-2), lambda batch: one(batch))
+    fit(two, DataLoader(ids, 2), MuonAdamW(two, 1e-2), lambda batch: two(batch), accumulation=2)
+    for mine, theirs in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(one.linear.weight, start)
+    assert not one.training
