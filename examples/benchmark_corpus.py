@@ -10,7 +10,8 @@ Every folder below the given one that holds a dataset.json is a source. The appr
     unet       a U-Net (MONAI) for each source, dates and bands stacked as its channels
     segformer  a SegFormer-b0 (transformers) for each source, stacked likewise
     forest     a random forest for each source, on the stacked values of each pixel alone
-    warm_start what `single` reaches when it starts from a checkpoint
+    zero_shot  a checkpoint as it is, asked for the classes that it knows by name
+    warm_start what `single` reaches when it starts from that checkpoint
 
 and ablations of `unified`: no_wavelengths, no_dates, no_task, no_categories hide that metadata in training and tests
 (no_categories numbers the classes of each source from 0 on), no_band_sampling trains on all bands always, content_time
@@ -58,8 +59,9 @@ from stsun_processing import STSUNCollator
 from stsun_processing.augmentation import Augmentation
 from stsun_processing.dataset_description import DatasetDescription, SampleRecord
 from stsun_processing.datasets import FolderDataset, Sample, SampleReader, Window, band_statistics
-from stsun_processing.inference import default_checkpoint, load_checkpoint
-from stsun_processing.metadata import IGNORE_INDEX
+from stsun_processing.image_processing_stsun import BY_KIND
+from stsun_processing.inference import default_checkpoint, load_checkpoint, predict_scene
+from stsun_processing.metadata import CHANGE_CLASSES, IGNORE_INDEX
 from stsun_processing.metrics import json_ready
 from stsun_processing.optimization import MuonAdamW, fit, parameter_groups
 from stsun_processing.sampling import MixtureBatchSampler, MixtureDataset
@@ -79,13 +81,19 @@ ABLATIONS = {
 }
 # What one model serves all sources.
 ONE_STSUN = ("unified", *ABLATIONS)
-METHODS = (*APPROACHES, "warm_start", *ABLATIONS)
+METHODS = (*APPROACHES, "zero_shot", "warm_start", *ABLATIONS)
 STSUNS = ("single", "warm_start", *ONE_STSUN)
 # Highest rate of a cosine schedule; AdamW, for STSUN's matrices Muon. On validation splits, 60 steps, one seed, 4e-3
 # beat 2e-3 for the U-Net; the SegFormer has had no search.
 LEARNING_RATES = {"stsun": 1e-2, "unet": 4e-3, "segformer": 1e-3}
 FOREST_PIXELS = 20000
 SOURCES_A_STEP = 4  # Sources among which `unified` divides the windows of a step.
+# Other names of classes of the synthetic world.
+SYNONYMS = {
+    **{"trees": "forest", "crops": "cropland", "agriculture": "cropland", "built_area": "urban", "building": "urban"},
+    **{"bare_ground": "bare_soil", "barren": "bare_soil", "rangeland": "grassland", "snow_ice": "snow"},
+    **{"flooded_vegetation": "wetland"},
+}
 LABEL_SQUARE = 8  # Side in pixels of what `--label_share` keeps or leaves out.
 STRIDE = 32  # Both networks halve the image so often; images are filled up to a multiple.
 
@@ -98,11 +106,13 @@ class Source:
         train: random windows.
         scored: the split that is scored, or `None` if the source has none.
         statistics: of the bands of the training split.
+        physical: whether the values are in physical units, as far as dataset.json says.
     """
 
     train: FolderDataset
     scored: FolderDataset | None
     statistics: dict[str, dict[str, float | None]]
+    physical: bool
 
     @property
     def name(self) -> str:
@@ -142,7 +152,7 @@ def open_source(folder: Path, method: str, arguments: argparse.Namespace, seed: 
         folder, "train", crop_size=side, crops_per_image=WINDOWS, labelled_only=True, seed=seed, cache_bytes=2**29
     )
     scored = FolderDataset(folder, arguments.split) if description.splits.get(arguments.split) else None
-    return Source(train, scored, band_statistics(train))
+    return Source(train, scored, band_statistics(train), description.value_scale is not None)
 
 
 def optimise(
@@ -447,6 +457,42 @@ def run_forest(source: Source, arguments: argparse.Namespace, seed: int) -> dict
     return {"scores": score(source, predict), "training_seconds": seconds}
 
 
+def run_zero_shot(source: Source, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Scores a checkpoint that has seen nothing of the source but, where its values are no physical ones, their range.
+
+    Asked for are the classes of the source that the checkpoint knows and, if there are others, all that it knows
+    besides, which then stand for the first of those others (such as `land`, where `water` is known).
+    """
+    model, processor = load_checkpoint(arguments.checkpoint or default_checkpoint())
+    if not source.physical:
+        processor.band_statistics = {source.name: source.statistics}
+    known = [name for name in model.config.id2label.values() if name not in CHANGE_CLASSES]
+
+    def predict(sample: Sample) -> np.ndarray:
+        asked, values = list(CHANGE_CLASSES), [0, 1]
+        if sample.task != "binary_change_detection":
+            names = [SYNONYMS.get(name, name) for name in sample.classes]
+            others = [position for position, name in enumerate(names) if name not in known]
+            asked = known if others else [name for name in known if name in names]
+            values = [names.index(name) if name in names else others[0] for name in asked]
+        # Bands of kinds that its training world hardly has would only disturb it.
+        reflective = {
+            date: [index for index, band in enumerate(acquisition.bands) if band.kind == "reflective"]
+            for date, acquisition in enumerate(sample.series.acquisitions)
+        }
+        series = sample.series
+        if all(reflective.values()):
+            series = series.select(range(len(reflective)), reflective)
+        request = series, sample.task, asked, sample.outputs
+        statistics = BY_KIND if source.physical else source.name
+        maps = predict_scene(model, processor, *request, statistics=statistics, progress=False)
+        return np.append(values, [IGNORE_INDEX] * (256 - len(values)))[maps]
+
+    names = {SYNONYMS.get(name, name) for task in source.train.tasks for name in source.train.class_names(task)}
+    scores = score(source, predict) if names & {*known, *CHANGE_CLASSES} else {}
+    return {"scores": scores, "parameters": count_parameters(model), "training_seconds": 0.0}
+
+
 def score(source: Source, predict: Callable[[Sample], np.ndarray]) -> dict[str, dict[str, float]]:
     """Scores of each task, counted as those of STSUN are."""
     if source.scored is None:
@@ -504,6 +550,8 @@ def run_method(arguments: argparse.Namespace, method: str, seed: int) -> None:
         source = open_source(folder, method, arguments, seed)
         if method in STSUNS:
             keep(source.name, run_stsun([source], method, arguments, seed)[source.name])
+        elif method == "zero_shot":
+            keep(source.name, run_zero_shot(source, arguments))
         elif method == "forest":
             keep(source.name, run_forest(source, arguments, seed))
         else:
@@ -585,7 +633,7 @@ def report(arguments: argparse.Namespace, machine: str) -> str:
         seeds = sorted(set.intersection(*(set(by_source[source]) for source in shared))) if shared else []
         means = [statistics.fmean(main_score(by_source[s][seed]) for s in shared) for seed in seeds]
         everything = [result for by_seed in by_source.values() for result in by_seed.values()]
-        one_model = method in ONE_STSUN
+        one_model = method in (*ONE_STSUN, "zero_shot")
         sizes = [result["parameters"] for result in everything if "parameters" in result]
         count = 1 if one_model else len(by_source)
         rank = [ranked[s][method] for s in shared] if method in APPROACHES[:4] else []
@@ -662,7 +710,7 @@ def main() -> None:
     )
     parser.add_argument("--preset", default="tiny", choices=list(PRESETS))
     parser.add_argument("--config", default="{}", help="JSON of what differs from the preset")
-    parser.add_argument("--checkpoint", help="where warm_start begins (default: the checkpoint of the package)")
+    parser.add_argument("--checkpoint", help="that of zero_shot and warm_start (default: the one of the package)")
     parser.add_argument(
         "--label_share", type=float, default=1.0, help="share of the training labels to keep (default: %(default)s)"
     )

@@ -104,6 +104,27 @@ def test_a_warm_start_begins_with_the_weights_of_the_checkpoint(benchmark, corpu
     assert 0 <= benchmark.main_score(result["second"]) <= 1
 
 
+def test_zero_shot_asks_for_what_the_checkpoint_knows(benchmark, corpus, tmp_path, monkeypatch):
+    arguments = settings(benchmark, corpus, tmp_path, checkpoint=str(tmp_path / "checkpoint"))
+    source = benchmark.open_source(corpus / "first", "zero_shot", arguments, 0)
+    known, other = source.train.class_names("semantic_change_detection")[:2]
+    names = dict(enumerate([known, "river", "unchanged", "changed"]))
+    labels2ids = {name: index for index, name in names.items()}
+    config = benchmark.STSUNConfig(**benchmark.PRESETS["tiny"], id2label=names, label2id=labels2ids)
+    benchmark.STSUNForDensePrediction(config).save_pretrained(arguments.checkpoint)
+    benchmark.STSUNImageProcessor.from_config(config).save_pretrained(arguments.checkpoint)
+
+    def predict_scene(model, processor, series, task, classes, outputs, **kwargs):
+        assert list(classes) == [known, "river"]
+        return np.full((len(outputs), *series.size), 1, dtype=np.uint8)
+
+    monkeypatch.setattr(benchmark, "predict_scene", predict_scene)
+    scores = benchmark.run_zero_shot(source, arguments)["scores"]["semantic_change_detection"]
+    position = source.train.class_names("semantic_change_detection").index(other)
+    labels = np.concatenate([source.scored[index].labels.ravel() for index in range(len(source.scored))])
+    assert scores["overall_accuracy"] == pytest.approx((labels[labels != 255] == position).mean())
+
+
 def test_few_labels_are_a_share_of_the_training_labels_alone(benchmark, corpus, tmp_path):
     def labels(share):
         source = benchmark.open_source(
