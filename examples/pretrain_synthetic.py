@@ -61,7 +61,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/pretrained"))
     parser.add_argument("--preset", default="tiny", choices=list(PRESETS))
-    parser.add_argument("--steps", type=int, default=6000, help="optimiser steps (default: %(default)s)")
+    parser.add_argument("--config", default="{}", help="JSON of what differs from the preset")
+    parser.add_argument("--steps", type=int, default=5000, help="optimiser steps (default: %(default)s)")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that draw scenes (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cuda trains under bfloat16 autocast (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -70,7 +71,9 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     names = dict(enumerate([*CLASSES, *CHANGE_CLASSES]))
     config = STSUNConfig(
-        **PRESETS[arguments.preset], id2label=names, label2id={name: index for index, name in names.items()}
+        **PRESETS[arguments.preset] | json.loads(arguments.config),
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
     )
     model = STSUNForDensePrediction(config).to(arguments.device)
     processor = STSUNImageProcessor.from_config(config)

@@ -91,7 +91,9 @@ class FinetuneArguments:
     steps: int = field(default=2000, metadata={"help": "Optimiser steps."})
     batch_size: int = field(default=4, metadata={"help": "Samples a process and step."})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Batches an optimiser step."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate (AdamW, cosine)."})
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "Highest learning rate (Muon for matrices, AdamW for the rest; cosine)."}
+    )
     weight_decay: float = field(default=0.05, metadata={"help": "Weight decay of matrices and convolutions."})
     warmup_steps: int = field(default=100, metadata={"help": "Steps until the highest learning rate."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
