@@ -59,7 +59,6 @@ from stsun_processing import STSUNCollator
 from stsun_processing.augmentation import Augmentation
 from stsun_processing.dataset_description import DatasetDescription, SampleRecord
 from stsun_processing.datasets import FolderDataset, Sample, SampleReader, Window, band_statistics
-from stsun_processing.image_processing_stsun import BY_KIND
 from stsun_processing.inference import default_checkpoint, load_checkpoint, predict_scene
 from stsun_processing.metadata import CHANGE_CLASSES, IGNORE_INDEX
 from stsun_processing.metrics import json_ready
@@ -106,13 +105,11 @@ class Source:
         train: random windows.
         scored: the split that is scored, or `None` if the source has none.
         statistics: of the bands of the training split.
-        physical: whether the values are in physical units, as far as dataset.json says.
     """
 
     train: FolderDataset
     scored: FolderDataset | None
     statistics: dict[str, dict[str, float | None]]
-    physical: bool
 
     @property
     def name(self) -> str:
@@ -152,7 +149,7 @@ def open_source(folder: Path, method: str, arguments: argparse.Namespace, seed: 
         folder, "train", crop_size=side, crops_per_image=WINDOWS, labelled_only=True, seed=seed, cache_bytes=2**29
     )
     scored = FolderDataset(folder, arguments.split) if description.splits.get(arguments.split) else None
-    return Source(train, scored, band_statistics(train), description.value_scale is not None)
+    return Source(train, scored, band_statistics(train))
 
 
 def optimise(
@@ -458,14 +455,13 @@ def run_forest(source: Source, arguments: argparse.Namespace, seed: int) -> dict
 
 
 def run_zero_shot(source: Source, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Scores a checkpoint that has seen nothing of the source but, where its values are no physical ones, their range.
+    """Scores a checkpoint that has seen nothing of the source but mean and spread of its bands.
 
     Asked for are the classes of the source that the checkpoint knows and, if there are others, all that it knows
     besides, which then stand for the first of those others (such as `land`, where `water` is known).
     """
     model, processor = load_checkpoint(arguments.checkpoint or default_checkpoint())
-    if not source.physical:
-        processor.band_statistics = {source.name: source.statistics}
+    processor.band_statistics = {source.name: source.statistics}
     known = [name for name in model.config.id2label.values() if name not in CHANGE_CLASSES]
 
     def predict(sample: Sample) -> np.ndarray:
@@ -484,8 +480,7 @@ def run_zero_shot(source: Source, arguments: argparse.Namespace) -> dict[str, An
         if all(reflective.values()):
             series = series.select(range(len(reflective)), reflective)
         request = series, sample.task, asked, sample.outputs
-        statistics = BY_KIND if source.physical else source.name
-        maps = predict_scene(model, processor, *request, statistics=statistics, progress=False)
+        maps = predict_scene(model, processor, *request, statistics=source.name, progress=False)
         return np.append(values, [IGNORE_INDEX] * (256 - len(values)))[maps]
 
     names = {SYNONYMS.get(name, name) for task in source.train.tasks for name in source.train.class_names(task)}

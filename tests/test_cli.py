@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from stsun_processing import Acquisition, Band, ImageSeries
+from stsun_processing import Acquisition, Band, ImageSeries, SyntheticDataset
 from stsun_processing.cli import main
+from stsun_processing.inference import default_checkpoint
 from stsun_processing.raster_output import write_series
 from tests.conftest import small_config
 
@@ -49,6 +50,22 @@ def test_predict_writes_a_map_on_the_grid_of_the_input(checkpoint, rasters, tmp_
         assert (written.crs, written.transform, written.shape) == (read.crs, read.transform, read.shape)
         assert written.count == 1
         assert set(np.unique(written.read())) <= {0, 1}
+
+
+def test_the_checkpoint_of_the_package_is_the_default_and_knows_the_synthetic_world(tmp_path):
+    world = SyntheticDataset(
+        4, sensors=("landsat-5-tm",), tasks=("semantic_segmentation",), sizes=(80, 80), num_dates=(1, 1), seed=5
+    )
+    right = []
+    for index, sample in enumerate(world):
+        rasters = write_series(sample.series, tmp_path / f"series_{index}")
+        out = tmp_path / f"maps_{index}.tif"
+        assert main(["predict", *SEGMENTATION, "-o", str(out), *map(str, rasters), "--classes", *sample.classes]) == 0
+        with rasterio.open(out) as written:
+            right.append((written.read() == sample.labels)[sample.labels != 255].mean())
+    # The most common class alone covers less than half.
+    assert np.mean(right) > 0.7
+    assert (default_checkpoint() / "model.safetensors").stat().st_size < 15e6
 
 
 def test_inspect_shows_facts_and_where_they_came_from(rasters, capsys):
