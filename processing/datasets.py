@@ -193,7 +193,8 @@ class FolderDataset(torch.utils.data.Dataset):
         DatasetError: an argument, `dataset.json` or a file that it names is wrong.
     """
 
-    reader_class: type["SampleReader"] = SampleReader
+    # What reads the files; subclasses may name another.
+    reader_class: type[SampleReader] = SampleReader
 
     def __init__(
         self,

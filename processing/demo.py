@@ -102,6 +102,7 @@ def train(
 ) -> float:
     """Trains on synthetic scenes; `shares` of the steps go to the groups of `data`. Returns the seconds it took."""
     sampler = MixtureBatchSampler(data, BATCH_SIZE, num_steps, shares, seed)
+    # Scenes are in physical units, whatever an augmentation makes of their brightness.
     collate = STSUNCollator(processor, check_range=False)
     loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
     return fit(model, loader, MuonAdamW(model, LEARNING_RATE, weight_decay=0.02))

@@ -673,3 +673,29 @@ def test_the_short_way_of_one_date_gives_what_the_long_way_gives(model):
     with torch.no_grad():
         short = model(**sample).logits
     assert_close(short, model(**sample).logits.detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_bands", [2, 12, 200])
+def test_what_bands_share_and_what_sets_them_apart_have_unit_scale_each(num_bands):
+    torch.manual_seed(0)
+    hypernetwork = STSUNForDensePrediction(STSUNConfig(**PRESETS["tiny"])).stsun.input_module.hypernetwork
+    wavelengths = torch.linspace(400, 2400, num_bands)[None]
+    types = torch.ones(1, num_bands, dtype=torch.long)
+    with torch.no_grad():
+        weight, _ = hypernetwork(wavelengths, torch.full_like(wavelengths, 10.0), types, types.bool())
+    shared = weight.sum(1)  # What an image of ones gives.
+    apart = weight - weight.mean(1, keepdim=True)
+    assert 0.2 < shared.square().mean().sqrt() < 2
+    assert 0.2 < apart.square().sum(1).mean().sqrt() < 2
+
+
+def test_later_unified_times_are_differences_between_dates(model):
+    module = model.stsun.temporal_module
+    states = torch.randn(3, 2, 7, model.config.hypernetwork_hidden_size)
+    mask = torch.ones(3, 7, dtype=torch.bool)
+    mask[1, 4:] = False
+    with torch.no_grad():
+        weights, gains = module.generate_weights(states, mask)
+    of_constants = (weights[:, :-1] * gains).sum(-1)
+    assert of_constants[:, module.num_means :].abs().max() < 1e-4
+    assert of_constants[:, : module.num_means].abs().max() > 1e-2
