@@ -179,6 +179,8 @@ class STSUNGeneratedWeights:
         input_bias: (B, T, E).
         task: (B, 3 * D), what is added before the encoder, the temporal module and the output module.
         scale: (B, D), the code of the cell size.
+        encoder_condition: (B, T, width), what steers the blocks of the encoder, for each date.
+        decoder_condition: (B, 1, width), what steers those of the decoder.
         token_weight: (B, Tu + 1, S, T), means over dates of the tokens.
         token_gain: (B, Tu, S, T).
         cell_weight: (B, Tu + 1, S, T), means over dates of the cells.
@@ -189,6 +191,8 @@ class STSUNGeneratedWeights:
     input_bias: torch.Tensor
     task: torch.Tensor
     scale: torch.Tensor
+    encoder_condition: torch.Tensor
+    decoder_condition: torch.Tensor
     token_weight: torch.Tensor
     token_gain: torch.Tensor
     cell_weight: torch.Tensor
@@ -226,6 +230,11 @@ def season_features(days: torch.Tensor) -> torch.Tensor:
     harmonics = torch.arange(1, YEAR_HARMONICS + 1, device=days.device, dtype=torch.float32)
     angles = 2 * math.pi * (days.float() / YEAR_DAYS).frac().unsqueeze(-1) * harmonics
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def scale_code(sizes: torch.Tensor) -> torch.Tensor:
+    """Code of `sizes` (..., 2), those of a cell in metres and in pixels: (..., features)."""
+    return fourier_features(sizes.log2(), LOG_SIZE_PERIODS).flatten(-2)
 
 
 class STSUNMetadataEmbedding(nn.Module):
@@ -425,8 +434,9 @@ class STSUNBandHypernetwork(nn.Module):
 
     def forward(
         self, wavelengths: torch.Tensor, bandwidths: torch.Tensor, band_types: torch.Tensor, band_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """All (R, C) -> coefficients (R, C, E, rank) and bias (R, E); 0 for masked bands."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """All (R, C) -> coefficients (R, C, E, rank), 0 for masked bands, bias (R, E) and the code of all bands
+        together (R, width)."""
         tokens = self.type_embedding(band_types)
         tokens = tokens + self.wavelength_embedding(
             wavelengths.unsqueeze(-1), lambda nm: fourier_features(nm[..., 0], WAVELENGTH_PERIODS)
@@ -437,12 +447,12 @@ class STSUNBandHypernetwork(nn.Module):
         tokens = self.encoder(tokens, band_mask)
         mask = band_mask.unsqueeze(-1).to(tokens.dtype)
         count = mask.sum(1, keepdim=True).clamp(min=1)
-        weight, bias = self.weight(tokens) * mask, self.bias(((tokens * mask) / count).sum(1))
+        weight, code = self.weight(tokens) * mask, (tokens * mask / count).sum(1)
         # Bands are much alike, and what they share would drown what sets them apart: their mean and their deviations
         # from it have unit scale each, for one band or four hundred.
         mean = weight.sum(1, keepdim=True) / count
         weight = ((weight - mean) * count.rsqrt() + mean / count) * mask
-        return rearrange(weight, "r c (e k) -> r c e k", e=self.config.unified_channels), bias
+        return rearrange(weight, "r c (e k) -> r c e k", e=self.config.unified_channels), self.bias(code), code
 
 
 class STSUNInputModule(nn.Module):
@@ -455,8 +465,9 @@ class STSUNInputModule(nn.Module):
 
     def generate_weights(
         self, wavelengths: torch.Tensor, bandwidths: torch.Tensor, band_types: torch.Tensor, band_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """All (B, T, C) -> coefficients (B, T, C, E, rank), bias (B, T, E); distinct metadata is worked out once."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """All (B, T, C) -> coefficients (B, T, C, E, rank), bias (B, T, E) and code of the bands (B, T, width);
+        distinct metadata is worked out once."""
         shape = wavelengths.shape[:2]
         rows = [values.flatten(0, 1) for values in (wavelengths, bandwidths, band_types, band_mask)]
         inverse = None
@@ -468,10 +479,8 @@ class STSUNInputModule(nn.Module):
             first = torch.arange(len(inverse), device=inverse.device)
             first = first.new_full((len(distinct),), len(inverse)).scatter_reduce(0, inverse, first, "amin")
             rows = [values[first] for values in rows]
-        weight, bias = self.hypernetwork(*rows)
-        if inverse is not None:
-            weight, bias = weight[inverse], bias[inverse]
-        return weight.unflatten(0, shape), bias.unflatten(0, shape)
+        weight, bias, code = (values if inverse is None else values[inverse] for values in self.hypernetwork(*rows))
+        return weight.unflatten(0, shape), bias.unflatten(0, shape), code.unflatten(0, shape)
 
     def forward(
         self,
@@ -589,6 +598,47 @@ class STSUNWindowAttention(STSUNAttention):
         return hidden_states[:, :height, :width], attn_weights
 
 
+class STSUNConditionHypernetwork(nn.Module):
+    """Reads the task, the cell size and the bands, and writes the condition that steers every block.
+
+    One set of blocks serves all sensors and tasks. What is added to the tokens once tells them little about which: on
+    nine real sources, trained together, change of one of them fell from 0.50 IoU, which it has alone, to 0.27.
+    """
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__()
+        width = config.hypernetwork_hidden_size
+        self.task_embedding = nn.Embedding(len(config.tasks), width)
+        self.scale_embedding = STSUNMetadataEmbedding(4 * LOG_SIZE_PERIODS[2], width)
+        self.band_projection = nn.Linear(width, width)
+        self.mlp = STSUNMLP(config, width, 2 * width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+
+    def forward(self, task_ids: torch.Tensor, sizes: torch.Tensor, bands: torch.Tensor) -> torch.Tensor:
+        """`task_ids` (B,), `sizes` (B, 2) of a cell in metres and pixels, `bands` (B, n, width) -> (B, n, width)."""
+        code = self.task_embedding(task_ids) + self.scale_embedding(sizes, scale_code)
+        return self.norm(self.mlp(code.unsqueeze(1) + self.band_projection(bands)))
+
+
+class STSUNAdaptiveLayerNorm(nn.LayerNorm):
+    """Layer norm whose gain and shift follow a condition (Perez et al. 2018, arXiv 1709.07871)."""
+
+    def __init__(self, config: STSUNConfig):
+        super().__init__(config.hidden_size, eps=config.layer_norm_eps)
+        self.modulation = nn.Linear(config.hypernetwork_hidden_size, 2 * config.hidden_size)
+        self.modulation.init_scale = 0.1
+
+    def forward(self, states: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """`states` (L, h, w, D), `condition` (L or 1, width)."""
+        gain, shift = self.modulation(condition).chunk(2, dim=-1)
+        gain = 1 + gain
+        if condition.shape[0] == 1:
+            # One condition for all costs nothing: the norm has a gain and a shift anyway.
+            gain, shift = gain[0], shift[0]
+            return F.layer_norm(states, self.normalized_shape, self.weight * gain, self.bias * gain + shift, self.eps)
+        return torch.addcmul(shift[:, None, None], super().forward(states), gain[:, None, None])
+
+
 class STSUNLayer(GradientCheckpointingLayer):
     """LGWA block: windowed or global attention, MLP, and a residual 3x3 convolution that joins the windows."""
 
@@ -597,11 +647,11 @@ class STSUNLayer(GradientCheckpointingLayer):
         # Windows in turn, then one block over the whole grid, and again.
         turn = layer_idx % (len(config.window_sizes) + 1)
         window_size = tuple(config.window_sizes[turn]) if turn < len(config.window_sizes) else None
-        self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.norm1 = STSUNAdaptiveLayerNorm(config)
         self.attention = STSUNWindowAttention(config, window_size)
-        self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.norm2 = STSUNAdaptiveLayerNorm(config)
         self.mlp = STSUNMLP(config, config.hidden_size, config.intermediate_size)
-        self.norm3 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.norm3 = STSUNAdaptiveLayerNorm(config)
         groups = config.hidden_size if config.depthwise_convolution else 1
         self.convolution = nn.Conv2d(config.hidden_size, config.hidden_size, 3, padding=1, groups=groups)
         # Branches start small beside what they are added to: at unit scale the image's share of the variance of the
@@ -612,18 +662,23 @@ class STSUNLayer(GradientCheckpointingLayer):
     def forward(
         self,
         hidden_states: torch.Tensor,
+        condition: torch.Tensor,
         grid: tuple[int, int],
         token_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
-        """`hidden_states` (B, T or S, h*w, D), `grid` (h, w), `token_mask` (B, T or S, h*w) or None."""
+        """`hidden_states` (B, T or S, h*w, D), `condition` (B or 1, T or 1, width), `grid` (h, w), `token_mask` (B, T
+        or S, h*w) or None."""
         batch = hidden_states.shape[:2]
         states = hidden_states.flatten(0, 1).unflatten(1, grid)
+        if condition.shape[:2] != (1, 1):
+            condition = condition.expand(*batch, -1)
+        condition = condition.flatten(0, 1)
         if token_mask is not None:
             token_mask = token_mask.flatten(0, 1).unflatten(1, grid)
-        states = states + self.attention(self.norm1(states), token_mask, **kwargs)[0]
-        states = states + self.mlp(self.norm2(states))
-        residual = silu(self.norm3(states))
+        states = states + self.attention(self.norm1(states, condition), token_mask, **kwargs)[0]
+        states = states + self.mlp(self.norm2(states, condition))
+        residual = silu(self.norm3(states, condition))
         if token_mask is not None:
             # What lies outside the data is zero, exactly as beyond the border of the grid.
             residual = torch.where(token_mask.unsqueeze(-1), residual, 0)
@@ -926,10 +981,11 @@ class STSUNModel(STSUNPreTrainedModel):
         super().__init__(config)
         self.input_module = STSUNInputModule(config)
         self.stem = STSUNStem(config)
-        # Small beside the image, to which they are added.
         self.task_embedding = nn.Embedding(len(config.tasks), 3 * config.hidden_size)
-        self.task_embedding.init_scale = 0.1
-        self.scale_embedding = STSUNMetadataEmbedding(4 * LOG_SIZE_PERIODS[2], config.hidden_size, init_scale=0.1)
+        # Added to the image, which they must not drown.
+        self.task_embedding.init_scale = 0.3
+        self.scale_embedding = STSUNMetadataEmbedding(4 * LOG_SIZE_PERIODS[2], config.hidden_size, init_scale=0.3)
+        self.condition_hypernetwork = STSUNConditionHypernetwork(config)
         half = config.num_hidden_layers // 2
         self.encoder_layers = nn.ModuleList(STSUNLayer(config, index) for index in range(half))
         self.date_hypernetwork = STSUNDateHypernetwork(config)
@@ -1104,12 +1160,17 @@ class STSUNModel(STSUNPreTrainedModel):
             pixels = torch.full((batch_size,), float(cell_sizes[0]), device=device)
         else:
             pixels = torch.tensor(cell_sizes, dtype=torch.float32, device=device)
-        scale = self.scale_embedding(torch.stack([gsd.float() * pixels, pixels], dim=-1), self.scale_code)
+        sizes = torch.stack([gsd.float() * pixels, pixels], dim=-1)
+        *input_weights, bands = self.input_module.generate_weights(wavelengths, bandwidths, band_types, band_mask)
+        dates = date_mask.unsqueeze(-1).to(bands.dtype)
+        all_bands = (bands * dates).sum(1, keepdim=True) / dates.sum(1, keepdim=True).clamp(min=1)
         date_states = self.date_hypernetwork(timestamps, date_mask, output_timestamps, output_date_roles)
         return STSUNGeneratedWeights(
-            *self.input_module.generate_weights(wavelengths, bandwidths, band_types, band_mask),
+            *input_weights,
             self.task_embedding(task_ids),
-            scale,
+            self.scale_embedding(sizes, scale_code),
+            self.condition_hypernetwork(task_ids, sizes, bands),
+            self.condition_hypernetwork(task_ids, sizes, all_bands),
             *self.temporal_module.generate_weights(date_states, date_mask),
             *self.cell_temporal_module.generate_weights(date_states, date_mask),
         )
@@ -1141,7 +1202,7 @@ class STSUNModel(STSUNPreTrainedModel):
         encoder_task, temporal_task, output_task = generated.task[:, None, None].chunk(3, dim=-1)
         tokens = tokens + encoder_task + generated.scale[:, None, None]
         for layer in self.encoder_layers:
-            tokens = layer(tokens, token_grid, token_mask, **kwargs)
+            tokens = layer(tokens, generated.encoder_condition, token_grid, token_mask, **kwargs)
 
         tokens = self.temporal_module(tokens + temporal_task, token_mask, generated.token_weight, generated.token_gain)
         cells = self.cell_temporal_module(cells, cell_mask, generated.cell_weight, generated.cell_gain)
@@ -1152,7 +1213,7 @@ class STSUNModel(STSUNPreTrainedModel):
             cell_mask = cell_mask.any(1, keepdim=True).expand(-1, num_outputs, -1).flatten(0, 1)
 
         for layer in self.decoder_layers:
-            tokens = layer(tokens, token_grid, token_mask, **kwargs)
+            tokens = layer(tokens, generated.decoder_condition, token_grid, token_mask, **kwargs)
         tokens = self.norm(tokens)
 
         feature_maps = self.upsampler(
@@ -1163,11 +1224,6 @@ class STSUNModel(STSUNPreTrainedModel):
             feature_maps=feature_maps.unflatten(0, (batch_size, num_outputs)),
             cell_sizes=cell_sizes,
         )
-
-    @staticmethod
-    def scale_code(sizes: torch.Tensor) -> torch.Tensor:
-        """(..., 2) cell size in metres and in pixels -> features."""
-        return fourier_features(sizes.log2(), LOG_SIZE_PERIODS).flatten(-2)
 
     def unify(
         self,

@@ -55,8 +55,9 @@ class MixtureDataset(Dataset):
 class MixtureBatchSampler(Sampler[list[Draw]]):
     """Batches of draws from sources that are drawn by weight: one source a batch, or one a sample.
 
-    A batch of one source wastes no padding on others with more dates or bands; a mixed one hears all sources at every
-    step. Step `n` is the same batch in every run of the same seed, wherever the run started; several processes share
+    A batch of one source wastes no padding on others with more dates or bands; a mixed one hears several at every step.
+    Draws are stratified: sources of equal weights come once each, in another order every time, before any comes again.
+    Step `n` is the same batch in every run of the same seed, wherever the run started; several processes share
     each global batch between them.
 
     Args:
@@ -104,9 +105,20 @@ class MixtureBatchSampler(Sampler[list[Draw]]):
         for step in range(self.start, self.num_steps):
             rng = np.random.default_rng((self.seed, step))
             size = self.batch_size * self.num_processes
-            drawn = rng.choice(len(self.weights), size=1 if self.grouped else size, p=self.weights)
-            sources = np.broadcast_to(drawn, size)
+            if self.grouped:
+                sources = [self.draw_source(step)] * size
+            else:
+                sources = [self.draw_source(step * size + sample) for sample in range(size)]
             items = rng.integers([len(self.dataset.sources[source]) for source in sources])
             seeds = rng.integers(2**62, size=size)
             batch = [tuple(map(int, draw)) for draw in zip(sources, items, seeds, strict=True)]
             yield batch[self.rank :: self.num_processes]
+
+    def draw_source(self, number: int) -> int:
+        """The source that is drawn at a place in the sequence of all draws."""
+        strata = np.count_nonzero(self.weights)
+        turn, place = divmod(number, strata)
+        rng = np.random.default_rng((self.seed, turn, 1))
+        uniform = min((rng.permutation(strata)[place] + rng.random(strata)[place]) / strata, np.nextafter(1, 0))
+        shares = np.cumsum(self.weights)
+        return int(np.searchsorted(shares, uniform * shares[-1], side="right"))

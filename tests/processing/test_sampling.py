@@ -27,8 +27,17 @@ def test_a_mixed_batch_draws_a_source_for_each_sample():
     for batch in mixed:
         for draw in batch:
             assert data[draw] == f"{draw[0]}-{draw[1]}"
-    # All four from one source has probability 1/8.
-    assert 0.75 < np.mean([len({source for source, _, _ in batch}) == 2 for batch in mixed]) < 0.97
+    # Two sources in turns: each gives half of a batch of four, in either order.
+    assert {tuple(sorted(source for source, _, _ in batch)) for batch in mixed} == {(0, 0, 1, 1)}
+    assert len({tuple(source for source, _, _ in batch) for batch in mixed}) == 4
+
+
+def test_no_source_comes_again_before_all_have_come():
+    drawn = [batch[0][0] for batch in batches(*[3] * 7, num_steps=70)]
+    turns = [tuple(drawn[start : start + 7]) for start in range(0, 70, 7)]
+    assert all(sorted(turn) == list(range(7)) for turn in turns)
+    assert len(set(turns)) == 10
+    assert {batch[0][0] for batch in batches(3, 3, 3, weights=[1, 0, 1])} == {0, 2}
 
 
 @pytest.mark.parametrize("grouped", [True, False])
