@@ -20,7 +20,7 @@ mixed_batches draws a source for each of them and pads them to one batch.
 `--label_share 0.1` keeps a tenth of the labels in training. Unless `--methods` names others, the first five are run.
 
 All approaches but the forest learn from as many windows of a source, drawn the same way (STSUN's are smaller on long
-series): `--steps` times `--batch_size`. `unified` takes them as one run, a few windows of every source in each of its
+series): `--steps` times `--batch_size`. `unified` takes them as one run, one window of every source in each of its
 steps, which are therefore larger and fewer than those of all the others together. Nothing looks at the test splits
 before its training has ended. A result is kept in a file of its own, so that an interrupted benchmark goes on where it
 was. The tables go to corpus_test.md and corpus_test.csv, with a picture. Needs `pip install
@@ -85,9 +85,8 @@ METHODS = (*APPROACHES, "zero_shot", "warm_start", *ABLATIONS)
 STSUNS = ("single", "warm_start", *ONE_STSUN)
 # Highest rate of a cosine schedule, chosen on validation splits (one seed). The U-Net has no linear layers, hence no
 # Muon: at 60 steps 4e-3 beat 2e-3. SegFormer at 150 steps: 0.603 mean score, by AdamW alone (1e-3) 0.588.
-LEARNING_RATES = {"stsun": 1e-2, "unet": 4e-3, "segformer": 5e-3}
+LEARNING_RATES = {"stsun": 1e-2, "unified": 7e-3, "unet": 4e-3, "segformer": 5e-3}
 FOREST_PIXELS = 20000
-WINDOWS_OF_A_SOURCE = 2  # in a step of `unified`
 # Other names of classes of the synthetic world.
 SYNONYMS = {
     **{"trees": "forest", "crops": "cropland", "agriculture": "cropland", "built_area": "urban", "building": "urban"},
@@ -264,18 +263,17 @@ def run_stsun(sources: list[Source], variant: str, arguments: argparse.Namespace
     collate = STSUNCollator(processor)
     # Windows of every source in a step, each source by itself: no padding, and less forgetting.
     shared = len(sources) > 1 and variant not in ("one_source", "mixed_batches")
-    windows, accumulation = arguments.steps * len(sources) * arguments.batch_size, 1
-    size = arguments.batch_size
+    size, accumulation = arguments.batch_size, 1
     if shared:
-        size, accumulation = WINDOWS_OF_A_SOURCE, len(sources)
+        size, accumulation = 1, len(sources) * math.ceil(arguments.batch_size / len(sources))
     seconds = optimise(
         model,
         lambda batch: model(**batch).loss,
         data,
         collate,
-        windows // (size * accumulation),
+        arguments.steps * len(sources) * arguments.batch_size // (size * accumulation),
         size,
-        arguments.learning_rate or LEARNING_RATES["stsun"],
+        arguments.learning_rate or LEARNING_RATES["unified" if variant in ONE_STSUN else "stsun"],
         seed,
         accumulation,
         grouped=variant != "mixed_batches",
