@@ -14,9 +14,9 @@ Every folder below the given one that holds a dataset.json is a source. The appr
     warm_start what `single` reaches when it starts from that checkpoint
 
 and ablations of `unified`: no_wavelengths, no_dates, no_task, no_categories hide that metadata in training and tests
-(no_categories numbers the classes of each source from 0 on), no_band_sampling trains on all bands always, content_time
-weighs dates by what they show as well as by their metadata, one_source takes all windows of a step from one source,
-mixed_batches draws a source for each of them and pads them to one batch.
+(no_categories numbers the classes of each source from 0 on), random_bands trains on a subset of the bands half the
+time, content_time weighs dates by what they show as well as by their metadata, one_source takes all windows of a step
+from one source, mixed_batches draws a source for each of them and pads them to one batch.
 `--label_share 0.1` keeps a tenth of the labels in training. Unless `--methods` names others, the first five are run.
 
 All approaches but the forest learn from as many windows of a source, drawn the same way (STSUN's are smaller on long
@@ -74,7 +74,7 @@ ABLATIONS = {
     "no_dates": ("timestamps", "output_timestamps"),
     "no_task": ("task_ids",),
     "no_categories": (),
-    "no_band_sampling": (),
+    "random_bands": (),
     "content_time": (),
     "one_source": (),
     "mixed_batches": (),
@@ -250,7 +250,7 @@ def run_stsun(sources: list[Source], variant: str, arguments: argparse.Namespace
     augmentations = [
         Augmentation(
             dates=0.5,
-            bands=0.0 if variant == "no_band_sampling" else arguments.band_sampling,
+            bands=0.5 if variant == "random_bands" else arguments.band_sampling,
             min_bands=3,
             reversal=arguments.reversal,
             gain=arguments.gain,
@@ -709,7 +709,7 @@ def main() -> None:
         "--label_share", type=float, default=1.0, help="share of the training labels to keep (default: %(default)s)"
     )
     parser.add_argument("--learning_rate", type=float, help="in place of the one chosen for each method")
-    parser.add_argument("--band_sampling", type=float, default=0.5, help="see finetune.py (default: %(default)s)")
+    parser.add_argument("--band_sampling", type=float, default=0.0, help="see finetune.py (default: %(default)s)")
     parser.add_argument("--reversal", type=float, default=0.0, help="see finetune.py (default: %(default)s)")
     parser.add_argument("--gain", type=float, default=0.0, help="see finetune.py (default: %(default)s)")
     parser.add_argument("--band_jitter", type=float, default=0.0, help="see finetune.py (default: %(default)s)")

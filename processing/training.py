@@ -115,7 +115,14 @@ class FinetuneArguments:
     max_dates: int | None = field(default=None, metadata={"help": "Most dates a training sample keeps."})
     date_sampling: float = field(default=0.5, metadata={"help": "Probability of training on a subset of the dates."})
     reversal: float = field(default=0.0, metadata={"help": "Probability of drawing the direction of binary change."})
-    band_sampling: float = field(default=0.5, metadata={"help": "Probability of training on a subset of the bands."})
+    # At 0.5 mIoU of 200-band Indian Pines fell from 0.60 to 0.47 (tiny, 150 steps, validation split).
+    band_sampling: float = field(
+        default=0.0,
+        metadata={
+            "help": "Probability of training on a subset of the bands, for images that lack some; what all bands show "
+            "together is learned more slowly."
+        },
+    )
     min_bands: int = field(default=3, metadata={"help": "Fewest bands that a subset keeps."})
     band_jitter: float = field(default=0.0, metadata={"help": "Probability of shifted wavelengths and widths."})
     gain: float = field(default=0.0, metadata={"help": "Probability of a brightness of its own for each date."})
