@@ -446,9 +446,12 @@ def run_forest(source: Source, arguments: argparse.Namespace, seed: int) -> dict
     def predict(sample: Sample) -> np.ndarray:
         pixels = stack.image(sample).reshape(stack.num_channels, -1).T
         maps = stack.maps(sample)
-        return np.stack(
-            [forests[position].predict(pixels).reshape(sample.series.size) for position in range(maps.start, maps.stop)]
-        )
+        predicted = []
+        for position in range(maps.start, maps.stop):
+            # A series longer than any in training takes the forest of the last map that was trained.
+            trained = max(other for other in forests if maps.start <= other <= position)
+            predicted.append(forests[trained].predict(pixels).reshape(sample.series.size))
+        return np.stack(predicted)
 
     return {"scores": score(source, predict), "training_seconds": seconds}
 
