@@ -261,17 +261,16 @@ def run_stsun(sources: list[Source], variant: str, arguments: argparse.Namespace
     ]
     data = MixtureDataset([source.train for source in sources], augmentations)
     collate = STSUNCollator(processor)
-    # Windows of every source in a step, each source by itself: no padding, and less forgetting.
-    shared = len(sources) > 1 and variant not in ("one_source", "mixed_batches")
-    size, accumulation = arguments.batch_size, 1
-    if shared:
-        size, accumulation = 1, len(sources) * math.ceil(arguments.batch_size / len(sources))
+    # Windows of every source in a step, each by itself: no padding, and less forgetting.
+    windows = len(sources) * math.ceil(arguments.batch_size / len(sources))
+    apart = len(sources) > 1 and variant not in ("one_source", "mixed_batches")
+    size, accumulation = (1, windows) if apart else (windows, 1)
     seconds = optimise(
         model,
         lambda batch: model(**batch).loss,
         data,
         collate,
-        arguments.steps * len(sources) * arguments.batch_size // (size * accumulation),
+        arguments.steps * len(sources) * arguments.batch_size // windows,
         size,
         arguments.learning_rate or LEARNING_RATES["unified" if variant in ONE_STSUN else "stsun"],
         seed,
