@@ -11,7 +11,7 @@ Every folder below the given one that holds a dataset.json is a source. The appr
     segformer  a SegFormer-b0 (transformers) for each source, stacked likewise
     forest     a random forest for each source, on the stacked values of each pixel alone
     zero_shot  a checkpoint as it is, asked for the classes that it knows by name
-    warm_start what `single` reaches when it starts from that checkpoint
+    warm_start what `single` reaches when it starts from that checkpoint, with a new output module
 
 and ablations of `unified`: no_wavelengths, no_dates, no_task, no_categories hide that metadata in training and tests
 (no_categories numbers the classes of each source from 0 on), random_bands trains on a subset of the bands half the
@@ -65,7 +65,7 @@ from stsun_processing.metadata import CHANGE_CLASSES, IGNORE_INDEX
 from stsun_processing.metrics import json_ready
 from stsun_processing.optimization import MuonAdamW, fit
 from stsun_processing.sampling import MixtureBatchSampler, MixtureDataset
-from stsun_processing.training import WINDOWS, TaskScores, evaluate_sources, write_whole
+from stsun_processing.training import WINDOWS, TaskScores, evaluate_sources, with_new_output_module, write_whole
 from stsun_processing.visualization import default_colours
 
 APPROACHES = ("unified", "single", "unet", "segformer", "forest")
@@ -91,7 +91,8 @@ FOREST_PIXELS = 20000
 SYNONYMS = {
     **{"trees": "forest", "crops": "cropland", "agriculture": "cropland", "built_area": "urban", "building": "urban"},
     **{"bare_ground": "bare_soil", "barren": "bare_soil", "rangeland": "grassland", "snow_ice": "snow"},
-    **{"flooded_vegetation": "wetland"},
+    **{"flooded_vegetation": "wetland", "cultivated_land": "cropland", "wetlands": "wetland", "snow_and_ice": "snow"},
+    **{"artificial_surface": "urban", "bareland": "bare_soil"},
 }
 LABEL_SQUARE = 8  # Side in pixels of what `--label_share` keeps or leaves out.
 STRIDE = 32  # Both networks halve the image so often; images are filled up to a multiple.
@@ -211,8 +212,8 @@ def build_stsun(sources: Sequence[Source], variant: str, arguments: argparse.Nam
         name for source in sources for task in source.train.tasks for name in source.train.class_names(task)
     )
     if variant == "warm_start":
-        model, _ = load_checkpoint(arguments.checkpoint or default_checkpoint())
-        model.add_categories([name for name in names if name not in model.config.label2id])
+        checkpoint, _ = load_checkpoint(arguments.checkpoint or default_checkpoint())
+        model = with_new_output_module(checkpoint.stsun, list(names))
         config = model.config
     else:
         config = STSUNConfig(
