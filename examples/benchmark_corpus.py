@@ -497,8 +497,11 @@ def score(source: Source, predict: Callable[[Sample], np.ndarray]) -> dict[str, 
     counted = {task: TaskScores(task, source.scored.class_names(task)) for task in source.scored.tasks}
     for sample in (source.scored[index] for index in range(len(source.scored))):
         maps = predict(sample).astype(np.uint8)
-        # No data in, nothing out.
-        maps[:, ~np.any(sample.series.valid, axis=0)] = IGNORE_INDEX
+        # No data in, nothing out; changes need both dates.
+        valid = np.stack(sample.series.valid)
+        for map_, output in zip(maps, sample.outputs, strict=True):
+            seen = valid[list(output)].all(0) if sample.task == "binary_change_detection" else valid.any(0)
+            map_[~seen] = IGNORE_INDEX
         counted[sample.task].update(maps, sample.labels)
     return {task: scores.compute() for task, scores in counted.items()}
 
@@ -553,6 +556,24 @@ def run_method(arguments: argparse.Namespace, method: str, seed: int) -> None:
             keep(source.name, run_forest(source, arguments, seed))
         else:
             keep(source.name, run_network(source, method, arguments, seed))
+
+
+def check_settings(arguments: argparse.Namespace) -> None:
+    """Ends the program where results of other settings are in the folder, which one table must not mix."""
+    free = ("corpus", "output_dir", "methods", "seeds", "split", "jobs", "one")
+    settings = {name: value for name, value in vars(arguments).items() if name not in free}
+    path = arguments.output_dir / arguments.split / "settings.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        if changed := [
+            f"{name}: {before.get(name)} -> {settings[name]}" for name in settings if before.get(name) != settings[name]
+        ]:
+            sys.exit(
+                f"{path.parent} holds results of other settings ({'; '.join(changed)}). Give the same ones, or another "
+                "--output_dir."
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(settings, indent=2))
 
 
 def source_folders(arguments: argparse.Namespace) -> list[Path]:
@@ -723,8 +744,8 @@ def main() -> None:
         method, seed = arguments.one.split(",")
         run_method(arguments, method, int(seed))
         return
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     source_folders(arguments)
+    check_settings(arguments)
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     jobs = [(method, seed) for seed in arguments.seeds for method in arguments.methods]

@@ -215,11 +215,13 @@ def run(arguments: FinetuneArguments) -> None:
         accelerator.print(
             f"The weights kept are those of step {progress.best_step}, the best on the validation splits."
         )
-    metrics = {split: evaluate(final, getattr(sources, split)) for split in ("val", "test")}
-    for split, scores in metrics.items():
-        accelerator.print(f"{split}: {summary(scores) or 'not scored'}")
-    if accelerator.is_main_process:
-        save_run(final, processor, arguments, metrics, sources.notes)
+    metrics: dict[str, Scores] = {}
+    for split in ("val", "test"):
+        metrics[split] = evaluate(final, getattr(sources, split))
+        accelerator.print(f"{split}: {summary(metrics[split]) or 'not scored'}")
+        if accelerator.is_main_process:
+            # Also before the test: whatever stops that, the trained weights stay.
+            save_run(final, processor, arguments, metrics, sources.notes)
     accelerator.print(f"Checkpoint, model card, metrics.json and log.jsonl are in {output_dir}.")
     accelerator.end_training()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, get_cosine_schedule_with_warmup, set_seed
 
 from stsun_processing import DatasetError, STSUNCollator
@@ -24,6 +24,7 @@ from stsun_processing.optimization import MuonAdamW
 from stsun_processing.training import (
     BatchScores,
     FinetuneArguments,
+    Scores,
     TrainingError,
     add_lora,
     build_mixture,
@@ -73,10 +74,31 @@ class SourcesTrainer(Trainer):
         return loss, maps.flatten(1), labels.flatten(1)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As in the base class; several sets also get `eval_mean_iou`, the mean of theirs, which picks the best."""
+        """As in the base class; all sets together get `eval_mean_iou` too, the mean of theirs, which picks the best."""
         metrics = super().evaluate(eval_dataset, *args, **kwargs)
+        if not isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict):
+            return metrics  # One of the sets, for which the base class calls this method again.
         values = [value for name, value in metrics.items() if name.endswith("_mean_iou") and not math.isnan(value)]
-        return metrics if "eval_mean_iou" in metrics else metrics | {"eval_mean_iou": sum(values) / len(values)}
+        metrics["eval_mean_iou"] = sum(values) / len(values) if values else math.nan
+        self.log({"eval_mean_iou": metrics["eval_mean_iou"]})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class Patience(EarlyStoppingCallback):
+    """Early stopping by the mean of all sets; the Trainer reports each set by itself too."""
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        """As in the base class, once for all sets."""
+        if "eval_mean_iou" in metrics:
+            super().on_evaluate(args, state, control, metrics, **kwargs)
+
+
+def validation_set(source: Dataset, task: str) -> Dataset:
+    """The samples of one task of a source, as disjoint tiles where they are scenes."""
+    if isinstance(source, FolderDataset):
+        return Tiles(source, task, EVALUATION_TILE)
+    return Subset(source, [index for index in range(len(source)) if source[index].task == task])
 
 
 def run(settings: FinetuneArguments) -> None:
@@ -139,29 +161,26 @@ def run(settings: FinetuneArguments) -> None:
         args=arguments,
         train_dataset=build_mixture(settings, sources),
         eval_dataset={
-            f"{source.name}_{task}": Tiles(source, task, EVALUATION_TILE)
-            if isinstance(source, FolderDataset)
-            else source
-            for source in sources.val
-            for task in source.tasks
+            f"{source.name}_{task}": validation_set(source, task) for source in sources.val for task in source.tasks
         }
         or None,
         data_collator=STSUNCollator(processor),
         compute_metrics=BatchScores(max(len(s.class_names(task)) for s in sources.train for task in s.tasks)),
         optimizers=(optimizer, get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)),
-        callbacks=[EarlyStoppingCallback(settings.patience)] if settings.patience else None,
+        callbacks=[Patience(settings.patience)] if settings.patience else None,
     )
     trainer.train(resume_from_checkpoint=str(states[-1]) if states else None)
 
     network = plain_model(trainer.accelerator.unwrap_model(trainer.model))
     processes = arguments.process_index, arguments.world_size, arguments.device
-    metrics = {
-        split: evaluate_sources(network, processor, getattr(sources, split), *processes) for split in ("val", "test")
-    }
+    metrics: dict[str, Scores] = {}
+    for split in ("val", "test"):
+        metrics[split] = evaluate_sources(network, processor, getattr(sources, split), *processes)
+        if arguments.process_index == 0:
+            # Also before the test: whatever stops that, the trained weights stay.
+            save_run(network, processor, settings, metrics, sources.notes)
+            print(f"{split}: {summary(metrics[split]) or 'not scored'}")
     if arguments.process_index == 0:
-        save_run(network, processor, settings, metrics, sources.notes)
-        for split, scores in metrics.items():
-            print(f"{split}: {summary(scores) or 'not scored'}")
         print(f"Checkpoint, model card and metrics.json are in {settings.output_dir}.")
 
 

@@ -32,6 +32,8 @@ SENSORS = (
 )
 # Least and greatest number of dates and of pixels a side, and the share of the steps.
 GROUPS = (((1, 1), (24, 32), 0.15), ((1, 1), (48, 64), 0.2), ((2, 2), (32, 48), 0.35), ((3, 6), (20, 32), 0.3))
+# The demo's 0.15 gives the same scores on synthetic sensors (0.58 0.61 0.54), but on real water 0.54 instead of 0.81.
+WEIGHT_DECAY = 0.02
 AUGMENTATION = Augmentation(gain=0.5, gain_sigma=0.15, jitter=0.3, metadata=0.1, reversal=0.5)
 
 
@@ -63,6 +65,9 @@ def main() -> None:
     parser.add_argument("--preset", default="tiny", choices=list(PRESETS))
     parser.add_argument("--config", default="{}", help="JSON of what differs from the preset")
     parser.add_argument("--steps", type=int, default=4000, help="optimiser steps (default: %(default)s)")
+    parser.add_argument(
+        "--learning_rate", type=float, default=1e-2, help="highest; larger presets need less (default: %(default)s)"
+    )
     parser.add_argument("--num_workers", type=int, default=0, help="processes that draw scenes (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cuda trains under bfloat16 autocast (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -78,7 +83,11 @@ def main() -> None:
     model = STSUNForDensePrediction(config).to(arguments.device)
     processor = STSUNImageProcessor.from_config(config)
     data, shares = training_data(arguments.seed)
-    seconds = train(model, processor, data, shares, arguments.steps, arguments.seed, arguments.num_workers)
+    seconds = train(
+        *(model, processor, data, shares, arguments.steps, arguments.seed, arguments.num_workers),
+        learning_rate=arguments.learning_rate,
+        weight_decay=WEIGHT_DECAY,
+    )
     model.save_pretrained(arguments.output_dir)
     processor.save_pretrained(arguments.output_dir)
     metrics = {

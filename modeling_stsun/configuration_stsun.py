@@ -98,7 +98,7 @@ class STSUNConfig(PreTrainedConfig):
     rope_theta: float | int = 100.0
     layer_norm_eps: float = 1e-6
     dice_loss_weight: float | int = 0.5
-    class_weights: list[float] | None = None
+    class_weights: list[float | int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.tasks is None:
@@ -116,6 +116,13 @@ class STSUNConfig(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         """Part of `@strict` validation: sizes that do not fit together are refused here, not deep in a forward pass."""
+        for name in (
+            *("unified_size", "unified_channels", "cell_rank", "patch_size", "stem_channels", "hidden_size"),
+            *("num_attention_heads", "intermediate_size", "unified_time_size"),
+            *("hypernetwork_hidden_size", "hypernetwork_num_layers", "hypernetwork_num_heads"),
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}.")
         if self.hidden_size % self.num_attention_heads or (self.hidden_size // self.num_attention_heads) % 4:
             raise ValueError(
                 f"hidden_size ({self.hidden_size}) must be a multiple of 4 * num_attention_heads "

@@ -1419,6 +1419,9 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
         if labels is not None:
             if output_mask is not None:
                 labels = torch.where(output_mask[:, :, None, None], labels, 255)
+            if pixel_mask is not None:
+                # There is nothing to learn where no date holds data.
+                labels = torch.where(pixel_mask.any(1)[:, None], labels, 255)
             loss = self.dense_loss(logits, labels, category_ids, category_mask, category_embeds)
         return STSUNDensePredictionOutput(
             loss=loss,
@@ -1446,7 +1449,9 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             parts = []
             for index, cell_size in enumerate(outputs.cell_sizes):
                 one = slice(index, index + 1)
-                part = self.output_module(outputs.feature_maps[one], weight[one], bias[one], cell_size)
+                # Large cells of a small sample would fill more than the images it is padded to.
+                features = outputs.feature_maps[one, :, : -(-height // cell_size), : -(-width // cell_size)]
+                part = self.output_module(features, weight[one], bias[one], cell_size)
                 part = part[..., :height, :width]
                 parts.append(F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])))
             logits = torch.cat(parts)
@@ -1460,15 +1465,16 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
         """Works out once all that the metadata of a request decides, for many images of the same kind.
 
         Args:
-            **inputs: inputs of the forward, as the processor makes them, for one sample (batch size 1) without padding.
-                Of the pixels only the shape is used; `cell_sizes` is taken from them where it is not given.
+            **inputs: inputs of the forward, as the processor makes them, for one sample (batch size 1) without padding
+                but in the bands of dates that have fewer than others. Of the pixels only the shape is used, from
+                which `cell_sizes` is taken where it is not given.
 
         Returns:
             A module with the metadata, the task and the classes folded into its weights. It shares its parameters with
             this model, takes pixels alone, and is what to compile, to export or to slide over a scene.
 
         Raises:
-            ValueError: more than one sample, or padding in bands, dates, classes or outputs.
+            ValueError: more than one sample, or padding in dates, classes or outputs.
         """
         return STSUNFoldedModel(self, **inputs)
 
@@ -1495,7 +1501,7 @@ class STSUNFoldedModel(nn.Module):
 
     def __init__(self, model: STSUNForDensePrediction, pixel_values: torch.Tensor, **inputs: Any):
         super().__init__()
-        for name in ("band_mask", "date_mask", "category_mask", "output_mask"):
+        for name in ("date_mask", "category_mask", "output_mask"):
             mask = inputs.pop(name, None)
             if mask is not None and not mask.all():
                 raise ValueError(f"{name} holds False: metadata are folded for one sample without padding.")

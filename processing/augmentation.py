@@ -108,7 +108,7 @@ def random_bands(sample: Sample, rng: np.random.Generator, min_bands: int = 1, k
     return replace(sample, series=sample.series.select(subsets, subsets))
 
 
-def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None = None) -> Sample:
+def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None = None, min_dates: int = 1) -> Sample:
     """Keeps some of the dates, and the maps and labels that go with them.
 
     For binary change detection an output stays where both dates that it compares do; that of one output, drawn, always
@@ -119,8 +119,9 @@ def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None
     Args:
         sample: any.
         rng: source of randomness.
-        max_dates: most dates kept, `None` = all; more are kept where the task needs them. The number is uniform from
-            the fewest that the task needs to here.
+        max_dates: most dates kept, `None` = all; more are kept where the task needs them.
+        min_dates: fewest dates kept, of those that there are; more where the task needs them. The number is uniform
+            from here to `max_dates`.
     """
     if max_dates is not None and max_dates < 1:
         raise AugmentationError(f"max_dates must be 1 or more, or None, got {max_dates}.")
@@ -134,7 +135,8 @@ def random_dates(sample: Sample, rng: np.random.Generator, max_dates: int | None
         needed = {int(rng.choice(_with_data(sample, sample.outputs[output]))) for output in described}
     most = max(min(max_dates or num_dates, num_dates), len(needed))
     others = [date for date in range(num_dates) if date not in needed]
-    number = int(rng.integers(len(needed), most + 1)) - len(needed)
+    fewest = max(min(min_dates, most), len(needed))
+    number = int(rng.integers(fewest, most + 1)) - len(needed)
     kept = sorted(needed.union(rng.permutation(others).astype(int).tolist()[:number]))
     position = {date: index for index, date in enumerate(kept)}
     outputs = [tuple(position[date] for date in output if date in position) for output in sample.outputs]
@@ -259,7 +261,7 @@ class Augmentation:
     Args:
         crop_size: height and width of [`random_crop`] in pixels, which then always happens; `None` = no crop.
         dates: probability of [`random_dates`].
-        max_dates: its `max_dates`.
+        max_dates: its `max_dates`; longer series than that are cut to it in any case, to dates drawn.
         reversal: probability of [`random_reversal`] (which leaves one sample in two as it is).
         bands: probability of [`random_bands`].
         min_bands: its `min_bands`.
@@ -301,6 +303,8 @@ class Augmentation:
             sample = random_crop(sample, rng, *self.crop_size)
         if rng.random() < self.dates:
             sample = random_dates(sample, rng, self.max_dates)
+        elif self.max_dates is not None and len(sample.series.acquisitions) > self.max_dates:
+            sample = random_dates(sample, rng, self.max_dates, self.max_dates)
         if rng.random() < self.reversal:
             sample = random_reversal(sample, rng)
         if rng.random() < self.bands:

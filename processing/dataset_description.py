@@ -138,6 +138,11 @@ class DatasetDescription:
             raise DatasetError(
                 f"{where}: classes is missing or empty. Add the list of {{id, name}} of the semantic labels."
             )
+        if len(classes) == 1 and set(tasks) != {"binary_change_detection"}:
+            raise DatasetError(
+                f"{where}: classes holds {', '.join(classes.values())} alone, and nothing to tell it from. Add a class "
+                "for the rest (such as background), with an id of its own in the label maps."
+            )
         if changes and sorted(changes) != [0, 1]:
             raise DatasetError(
                 f"{where}: change_classes has the ids {', '.join(map(str, changes))}; they must be 0 (unchanged) and 1 "

@@ -58,6 +58,8 @@ PICTURES = (
 NUM_STEPS = 1150
 BATCH_SIZE = 8
 LEARNING_RATE = 1e-2
+# 600 steps, two seeds, mean of the three scores on unseen sensors: 0.02 0.585, 0.3 0.607; 1 with seed 1 0.575 (0.597).
+WEIGHT_DECAY = 0.15
 TRAIN_SIZES = ((20, 28), (36, 44))
 TEST_SIZES = (72, 112)
 GSD_M = (5.0, 30.0)
@@ -99,13 +101,15 @@ def train(
     num_steps: int,
     seed: int,
     num_workers: int = 0,
+    learning_rate: float = LEARNING_RATE,
+    weight_decay: float = WEIGHT_DECAY,
 ) -> float:
     """Trains on synthetic scenes; `shares` of the steps go to the groups of `data`. Returns the seconds it took."""
     sampler = MixtureBatchSampler(data, BATCH_SIZE, num_steps, shares, seed)
     # Scenes are in physical units, whatever an augmentation makes of their brightness.
     collate = STSUNCollator(processor, check_range=False)
     loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
-    return fit(model, loader, MuonAdamW(model, LEARNING_RATE, weight_decay=0.02))
+    return fit(model, loader, MuonAdamW(model, learning_rate, weight_decay))
 
 
 def predict(model: Any, processor: STSUNImageProcessor, sample: Sample) -> np.ndarray:

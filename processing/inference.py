@@ -229,16 +229,8 @@ def bind_metadata(
     # Every date, class and output of the only sample is real.
     skipped = ("date_mask", "category_mask", "output_mask")
     metadata = {key: value.to(model.device) for key, value in metadata.items() if key not in skipped}
-    if metadata["band_mask"].all():
-        pixels = torch.zeros(1, *shape, device=model.device)
-        return model.fold_metadata(pixel_values=pixels, cell_sizes=cell_size, **metadata)
-
-    # Dates with fewer bands than others are padded, which cannot be folded.
-    def forward(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:
-        batch = {key: value.expand(len(pixel_values), *value.shape[1:]) for key, value in metadata.items()}
-        return model(pixel_values=pixel_values, pixel_mask=pixel_mask, cell_sizes=cell_size, **batch).logits
-
-    return forward
+    pixels = torch.zeros(1, *shape, device=model.device)
+    return model.fold_metadata(pixel_values=pixels, cell_sizes=cell_size, **metadata)
 
 
 def describe_outputs(series: ImageSeries, task: str, outputs: Outputs) -> list[str]:
@@ -284,6 +276,7 @@ class ScenePredictor:
         cell_size: see the processor; `None` = so that a tile takes at most `unified_size` cells.
         probabilities: whether blocks hold the probability of each class.
         margins: whether blocks hold the margin between the two best classes.
+        check_range: whether values that cannot be in the units that the statistics expect are refused.
         progress: whether a progress bar is shown.
 
     Attributes:
@@ -312,6 +305,7 @@ class ScenePredictor:
         cell_size: int | None = None,
         probabilities: bool = False,
         margins: bool = False,
+        check_range: bool = True,
         progress: bool = True,
     ):
         if batch_size is None:
@@ -346,7 +340,8 @@ class ScenePredictor:
         self.columns = plan_axis(width, tile_size, overlap, token)
         self.blocks = plan_blocks(self.rows, self.columns, *self._block_tiles())
         self.timings = dict.fromkeys(("read", "wait", "model", "blend"), 0.0)
-        self.check_values()
+        if check_range:
+            self.check_values()
         metadata = processor.pad(
             [
                 processor.encode(

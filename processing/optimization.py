@@ -100,6 +100,9 @@ def fit(
 
     Returns:
         Seconds it took.
+
+    Raises:
+        FloatingPointError: the loss is infinite or NaN.
     """
     num_steps = len(loader) // accumulation
     scheduler = get_cosine_schedule_with_warmup(optimizer, num_steps // 20, num_steps)
@@ -118,7 +121,10 @@ def fit(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             scheduler.step()
-            mean_loss = loss.item() if math.isnan(mean_loss) else 0.98 * mean_loss + 0.02 * loss.item()
+            value = loss.item()
+            if not math.isfinite(value):
+                raise FloatingPointError(f"The loss is {value} in step {step + 1}. Lower the learning rate.")
+            mean_loss = value if math.isnan(mean_loss) else 0.98 * mean_loss + 0.02 * value
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{mean_loss:.3f}")
     model.eval()

@@ -32,7 +32,7 @@ import torch
 import yaml
 from accelerate.tracking import GeneralTracker, get_available_trackers, on_main_process
 from torch.utils.data import Dataset
-from transformers import AutoConfig, EvalPrediction, HfArgumentParser
+from transformers import EvalPrediction, HfArgumentParser
 
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNModel
 from modeling_stsun.configuration_stsun import PRESETS
@@ -41,7 +41,7 @@ from .augmentation import Augmentation
 from .dataset_description import DatasetDescription
 from .datasets import FolderDataset, band_statistics
 from .image_processing_stsun import BY_KIND, STSUNImageProcessor
-from .inference import predict_scene
+from .inference import load_checkpoint, predict_scene
 from .metadata import CHANGE_CLASSES, IGNORE_INDEX
 from .metrics import (
     ConfusionMatrix,
@@ -161,6 +161,10 @@ class FinetuneArguments:
         for name, minimum in (least | {"save_every": 1, "lora_rank": 0, "patience": 0, "num_workers": 0}).items():
             if getattr(self, name) < minimum:
                 raise TrainingError(f"{name} must be {minimum} or more, got {getattr(self, name)}.")
+        if self.mixed_precision is False:
+            self.mixed_precision = "no"  # What YAML makes of a bare `no`.
+        if self.mixed_precision not in (None, "no", "bf16", "fp16"):
+            raise TrainingError(f"mixed_precision is {self.mixed_precision!r}; it must be no, bf16 or fp16.")
         if not 0 <= self.ema_decay < 1:
             raise TrainingError(f"ema_decay must be at least 0 and less than 1, got {self.ema_decay}.")
         if self.class_weights not in ("none", "balanced"):
@@ -255,6 +259,15 @@ def open_sources(arguments: FinetuneArguments) -> Sources:
     names = [source.name for source in sources.train]
     if len(set(names)) != len(names):
         raise TrainingError(f"The sources are named {', '.join(names)}; give each a name of its own in dataset.json.")
+    known = sources.class_names()
+    for split, datasets in (("val", sources.val), ("test", sources.test)):
+        for dataset in datasets:
+            for task in dataset.tasks:
+                if new := [name for name in dataset.class_names(task) if name not in known]:
+                    raise TrainingError(
+                        f"{dataset.name}: split {split!r} asks for {', '.join(new)} ({task}), which no training sample "
+                        "is labelled with. Add such samples to the split 'train', or take them out of this one."
+                    )
     if arguments.patience and not sources.val:
         raise TrainingError("patience needs a validation split, and no source has one. Add one, or set patience to 0.")
     return sources
@@ -273,7 +286,7 @@ def _synthetic(split: str, arguments: FinetuneArguments) -> SyntheticDataset:
 def build_mixture(arguments: FinetuneArguments, sources: Sources) -> MixtureDataset:
     """The training data with their augmentation, addressed by draws."""
     augmentation = Augmentation(
-        dates=1.0 if arguments.max_dates else arguments.date_sampling,
+        dates=arguments.date_sampling,
         max_dates=arguments.max_dates,
         reversal=arguments.reversal,
         bands=arguments.band_sampling,
@@ -318,15 +331,15 @@ def build_model(arguments: FinetuneArguments, sources: Sources) -> tuple[STSUNFo
         model = STSUNForDensePrediction(config)
         processor = STSUNImageProcessor.from_config(config, band_statistics=sources.statistics)
     else:
-        config = AutoConfig.from_pretrained(arguments.model)
-        processor = STSUNImageProcessor.from_pretrained(arguments.model)
-        processor.check_config(config)
+        try:
+            model, processor = load_checkpoint(arguments.model)
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"model: {error}") from error
+        model = model.float()
         if arguments.new_output_module:
-            base = STSUNModel.from_pretrained(arguments.model, dtype=torch.float32)
-            model = with_new_output_module(base, classes)
+            model = with_new_output_module(model.stsun, classes)
             processor.categories = classes
         else:
-            model = STSUNForDensePrediction.from_pretrained(arguments.model, config=config, dtype=torch.float32)
             new = [name for name in classes if name not in processor.categories]
             model.add_categories(new)
             processor.add_categories(new)
@@ -469,7 +482,13 @@ def evaluate_sources(
             sample = source[index]
             statistics = sample.source if sample.source in processor.band_statistics else BY_KIND
             request = (sample.task, sample.classes, sample.outputs)
-            maps = predict_scene(model, processor, sample.series, *request, statistics=statistics, progress=False)
+            maps = predict_scene(
+                *(model, processor, sample.series, *request),
+                statistics=statistics,
+                # Values of a source are in the unit of its own statistics, however far from those of training.
+                check_range=statistics == BY_KIND,
+                progress=False,
+            )
             counted[sample.task].update(np.asarray(maps), sample.labels)
         scores[source.name] = {
             task: task_scores.sum_over_processes(device).compute() for task, task_scores in counted.items()

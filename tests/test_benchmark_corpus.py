@@ -104,6 +104,17 @@ def test_a_warm_start_begins_with_the_weights_of_the_checkpoint(benchmark, corpu
     assert 0 <= benchmark.main_score(result["second"]) <= 1
 
 
+def test_results_of_other_settings_are_not_mixed(benchmark, corpus, tmp_path):
+    arguments = settings(benchmark, corpus, tmp_path)
+    benchmark.check_settings(arguments)
+    benchmark.check_settings(arguments)
+    arguments.methods, arguments.seeds = ["forest"], [5]
+    benchmark.check_settings(arguments)
+    arguments.steps += 1
+    with pytest.raises(SystemExit, match=rf"other settings \(steps: {arguments.steps - 1} -> {arguments.steps}\)"):
+        benchmark.check_settings(arguments)
+
+
 def test_zero_shot_asks_for_what_the_checkpoint_knows(benchmark, corpus, tmp_path, monkeypatch):
     arguments = settings(benchmark, corpus, tmp_path, checkpoint=str(tmp_path / "checkpoint"))
     source = benchmark.open_source(corpus / "first", "zero_shot", arguments, 0)

@@ -272,6 +272,12 @@ def test_the_trainer_takes_the_same_batches_and_steps(finished, tmp_path):
     settings = ("--config", config, "--steps", 6, "--ema_decay", 0, "--save_every", 3, "--output_dir", tmp_path)
     run(*settings, script=TRAINER)
     assert trainer_losses(tmp_path) == pytest.approx(losses(out), rel=1e-4)
+    history = json.loads((tmp_path / "trainer" / "checkpoint-6" / "trainer_state.json").read_text())["log_history"]
+    for step in (3, 6):
+        scores = {n: v for line in history if line["step"] == step for n, v in line.items() if n.endswith("_mean_iou")}
+        mean = scores.pop("eval_mean_iou")
+        assert len(scores) == 3
+        assert mean == pytest.approx(sum(scores.values()) / 3)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert set(metrics["test"]) == {"seg", "scd", "cd"}
     assert (tmp_path / "README.md").exists()
@@ -316,11 +322,12 @@ def test_lora_moves_few_weights_and_learns_new_classes_from_a_checkpoint(finishe
     assert max(new.class_weights) > min(new.class_weights) > 0
 
 
-def test_a_run_stops_early_when_nothing_gets_better(folders, tmp_path):
+@pytest.mark.parametrize("script", [SCRIPT, TRAINER])
+def test_a_run_stops_early_when_nothing_gets_better(folders, tmp_path, script):
     # With a learning rate of 0 no evaluation is better than the first.
-    run("--data", folders[2], *QUICK, "--steps", 9, "--eval_every", 1, "--patience", 2, "--learning_rate", 0,
-        "--output_dir", tmp_path)  # fmt: skip
-    assert max(losses(tmp_path)) == 1 + 2
+    run("--data", folders[2], folders[0], *QUICK, "--steps", 9, "--eval_every", 1, "--save_every", 1, "--patience", 2,
+        "--learning_rate", 0, "--output_dir", tmp_path, script=script)  # fmt: skip
+    assert max((losses if script == SCRIPT else trainer_losses)(tmp_path)) == 1 + 2
 
 
 def test_sources_without_a_validation_split_are_named_and_trained_on(folders, tmp_path):

@@ -45,7 +45,7 @@ def test_vocabularies_of_model_and_processor_start_equal():
 
 
 def test_configuration_survives_a_round_trip(tmp_path):
-    config = STSUNConfig(**PRESETS["tiny"], num_labels=3, class_weights=[1.0, 2.0, 3.0])
+    config = STSUNConfig(**PRESETS["tiny"], num_labels=3, class_weights=[1, 2.0, 3.0])
     config.save_pretrained(tmp_path)
     volatile = {"_name_or_path": None, "transformers_version": None}
     assert AutoConfig.from_pretrained(tmp_path).to_dict() | volatile == config.to_dict() | volatile

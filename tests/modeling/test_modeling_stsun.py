@@ -615,6 +615,8 @@ def test_category_embeds_take_the_place_of_ids():
         ({"tasks": ["a", "a"]}, "tasks"),
         ({"id2label": {0: "water", 1: "water"}}, "distinct"),
         ({"class_weights": [1.0]}, "class_weights"),
+        ({"unified_size": 0}, "unified_size must be 1 or more, got 0"),
+        ({"patch_size": -1}, "patch_size must be 1 or more"),
     ],
 )
 def test_config_refuses_sizes_that_do_not_fit(kwargs, message):
@@ -638,8 +640,48 @@ def test_folding_refuses_batches_and_padding(model):
     sample = make_sample(14)
     with pytest.raises(ValueError, match="one sample, got a batch of 2"):
         model.fold_metadata(**{name: torch.cat([tensor, tensor]) for name, tensor in sample.items()})
-    with pytest.raises(ValueError, match="band_mask holds False"):
-        model.fold_metadata(**pad_sample(sample, C=5))
+    with pytest.raises(ValueError, match="date_mask holds False"):
+        model.fold_metadata(**pad_sample(sample, T=5))
+
+
+@torch.no_grad()
+def test_folding_takes_dates_with_fewer_bands_than_others(model):
+    sample = make_sample(14, num_dates=2, num_bands=3)
+    padded = sample | {"band_mask": torch.tensor([[[True, False, False], [True, True, True]]])}
+    logits = model.fold_metadata(**padded)(sample["pixel_values"], sample["pixel_mask"])
+    assert_close(logits, model(**padded).logits, **CLOSE)
+    assert not torch.allclose(logits, model(**sample).logits, **CLOSE)
+
+
+def test_labels_where_no_date_holds_data_do_not_count(model):
+    sample = make_sample(9, num_dates=2, height=16, width=16)
+    sample["pixel_mask"] = torch.ones_like(sample["pixel_mask"])
+    sample["pixel_mask"][:, :, :, :7] = False
+    shape = model(**sample).logits.shape
+    labels = torch.randint(0, shape[2], (*shape[:2], *shape[3:]))
+    blank = labels.clone()
+    blank[..., :7] = 255
+    seen = model(**sample, labels=blank).loss
+    assert_close(model(**sample, labels=labels).loss, seen, rtol=0, atol=0)
+    sample["pixel_mask"][:, 0] = True
+    assert (model(**sample, labels=labels).loss - seen).abs() > 1e-4
+
+
+@torch.no_grad()
+def test_large_cells_of_a_small_sample_make_no_more_logits_than_its_images_have_pixels(model, monkeypatch):
+    small, large = make_sample(3, num_dates=1, height=8, width=24), make_sample(4, num_dates=1, height=24, width=8)
+    names = [name for name in small if small[name] is not None and name != "cell_sizes"]
+    batch = {name: torch.cat([pad_sample(s, H=24, W=24)[name] for s in (small, large)]) for name in names}
+    made = []
+    forward = type(model.output_module).forward
+
+    def spy(self, *args):
+        made.append(forward(self, *args))
+        return made[-1]
+
+    monkeypatch.setattr(type(model.output_module), "forward", spy)
+    assert model(**batch, cell_sizes=[6, 1]).logits.shape[-2:] == (24, 24)
+    assert max(logits.shape[-1] for logits in made) == max(logits.shape[-2] for logits in made) == 24
 
 
 @torch.no_grad()

@@ -211,6 +211,17 @@ def test_binary_change_keeps_the_dates_compared():
         random_dates(sample, np.random.default_rng(0), max_dates=0)
 
 
+def test_longer_series_are_cut_to_the_most_dates_and_no_further():
+    sample = make_sample("semantic_segmentation", num_dates=6)
+    cut = Augmentation(max_dates=4)
+    lengths = [len(cut(sample, np.random.default_rng(seed)).series.acquisitions) for seed in range(20)]
+    assert lengths == [4] * 20
+    short = make_sample("semantic_segmentation", num_dates=3)
+    assert len(cut(short, np.random.default_rng(0)).series.acquisitions) == 3
+    kept = [len(random_dates(sample, np.random.default_rng(s), 5, 3).series.acquisitions) for s in range(40)]
+    assert set(kept) == {3, 4, 5}
+
+
 def test_of_several_changes_those_stay_whose_two_dates_do():
     pairs = ((0, 1), (1, 2), (2, 3))
     sample = make_sample("binary_change_detection", outputs=pairs)

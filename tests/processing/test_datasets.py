@@ -474,6 +474,7 @@ IMAGE, LABELS = ("samples", 0, "images", 0), ("samples", 0, "labels")
         (_set("classes", KeyError), "classes is missing"),
         (_set("classes", 0, "id", 255), "id is 255"),
         (_set("classes", 0, "id", 300), "id is 300; it must be an integer 0 to 254"),
+        (_set("classes", [{"id": 3, "name": "water"}]), "classes holds water alone.*Add a class for the rest"),
         (_set("classes", 0, "id", 3), r"classes\[1\]: id 3"),
         (_set("classes", 0, "name", "water"), "'water' belongs to a class before it"),
         (_set("change_classes", 1, "id", 2), "ids 0, 2"),

@@ -1,5 +1,6 @@
 import copy
 
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
@@ -85,3 +86,12 @@ def test_accumulated_batches_are_one_step_of_their_mean():
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
     assert not torch.equal(one.linear.weight, start)
     assert not one.training
+
+
+def test_a_loss_that_is_no_number_ends_the_training():
+    torch.manual_seed(0)
+    net = Net()
+    batches = DataLoader(torch.randint(5, (6, 7)), batch_size=2)
+    optimizer = MuonAdamW(net, 1e-2)
+    with pytest.raises(FloatingPointError, match="loss is nan in step 2"):
+        fit(net, batches, optimizer, lambda ids, seen=[]: net(ids) * (seen.append(0) or 1 if not seen else torch.nan))

@@ -158,6 +158,28 @@ def test_a_new_output_module_keeps_the_weights_before_it_and_none_of_the_classes
         arguments(folder, new_output_module=True)
 
 
+def test_a_test_split_may_not_ask_for_classes_that_training_never_shows(folder):
+    folder.json["tasks"] = ["semantic_segmentation", "binary_change_detection"]
+    folder.json["samples"] += [
+        folder.sample("b", ["t1"], {"semantic": "labels/semantic.tif"}),
+        folder.sample("c", ["t0", "t1"], {"change": "labels/change.tif"}),
+    ]
+    for test, fault in (["b"], None), (["c"], "made: split 'test' asks for unchanged, changed"):
+        folder.json["splits"] = {"train": ["a"], "test": test}
+        folder.open()
+        if fault is None:
+            assert len(open_sources(arguments(folder)).test) == 1
+        else:
+            with pytest.raises(TrainingError, match=fault):
+                open_sources(arguments(folder))
+
+
+def test_no_mixed_precision_may_be_written_as_yaml_reads_it(folder):
+    assert arguments(folder, mixed_precision=False).mixed_precision == "no"
+    with pytest.raises(TrainingError, match="mixed_precision is 'fp8'; it must be no, bf16 or fp16"):
+        arguments(folder, mixed_precision="fp8")
+
+
 def test_the_synthetic_world_has_class_weights_too():
     data = SyntheticDataset(200, sizes=(16, 24), seed=0)
     weights = balanced_class_weights(Sources([data], [], [], {}, []))
