@@ -563,15 +563,15 @@ def check_settings(arguments: argparse.Namespace) -> None:
     free = ("corpus", "output_dir", "methods", "seeds", "split", "jobs", "one")
     settings = {name: value for name, value in vars(arguments).items() if name not in free}
     path = arguments.output_dir / arguments.split / "settings.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        if changed := [
-            f"{name}: {before.get(name)} -> {settings[name]}" for name in settings if before.get(name) != settings[name]
-        ]:
-            sys.exit(
-                f"{path.parent} holds results of other settings ({'; '.join(changed)}). Give the same ones, or another "
-                "--output_dir."
-            )
+    before = json.loads(path.read_text()) if path.exists() else settings
+    changed = [
+        f"{name}: {before.get(name)} -> {value}" for name, value in settings.items() if before.get(name) != value
+    ]
+    if changed:
+        sys.exit(
+            f"{path.parent} holds results of other settings ({'; '.join(changed)}). Give the same ones, or another "
+            "--output_dir."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(settings, indent=2))
 
