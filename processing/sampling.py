@@ -84,17 +84,20 @@ class MixtureBatchSampler(Sampler[list[Draw]]):
         num_processes: int = 1,
         grouped: bool = True,
     ):
-        weights = np.ones(len(dataset.sources)) if weights is None else np.asarray(weights, dtype=float)
-        if len(weights) != len(dataset.sources) or not (weights >= 0).all() or weights.sum() <= 0:
-            raise ValueError(
-                f"weights must be {len(dataset.sources)} numbers of 0 or more, not all 0 (one a source), got "
-                f"{weights.tolist()}."
-            )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         self.dataset, self.batch_size, self.num_steps, self.start = dataset, batch_size, num_steps, start
-        self.weights, self.seed = weights / weights.sum(), seed
-        self.rank, self.num_processes, self.grouped = rank, num_processes, grouped
+        self.seed, self.rank, self.num_processes, self.grouped = seed, rank, num_processes, grouped
+        self.set_weights(np.ones(len(dataset.sources)) if weights is None else weights)
+
+    def set_weights(self, weights: Sequence[float]) -> None:
+        """Changes the sources' shares of all draws from here on; every process must do so at the same step."""
+        weights, count = np.asarray(weights, dtype=float), len(self.dataset.sources)
+        if len(weights) != count or not (weights >= 0).all() or weights.sum() <= 0:
+            raise ValueError(
+                f"weights must be {count} numbers of 0 or more, not all 0 (one a source), got {weights.tolist()}."
+            )
+        self.weights = weights / weights.sum()
 
     def __len__(self) -> int:
         """Steps that are left."""

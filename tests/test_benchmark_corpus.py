@@ -155,6 +155,26 @@ def test_few_labels_are_a_share_of_the_training_labels_alone(benchmark, corpus, 
     assert type(source.scored) is not type(source.train)
 
 
+@pytest.mark.parametrize(("follow", "share"), [(True, 2 / 3), (False, 1 / 2)])
+def test_windows_follow_the_losses(benchmark, corpus, tmp_path, follow, share):
+    """A source with four times the loss of another gets twice its windows."""
+    sources = [
+        benchmark.open_source(folder, "unified", settings(benchmark, corpus, tmp_path), 0)
+        for folder in benchmark.source_folders(settings(benchmark, corpus, tmp_path))
+    ]
+    data = benchmark.MixtureDataset([source.train for source in sources])
+    network, drawn = torch.nn.Linear(1, 1), []
+
+    def loss_of(name):
+        drawn.append(name)
+        return network(torch.zeros(1, 1)).sum() * 0 + (4.0 if name == sources[0].name else 1.0)
+
+    benchmark.optimise(
+        *(network, loss_of, data, lambda samples: samples[0].source, 300, 1, 1e-3, 0), follow_losses=follow
+    )
+    assert drawn.count(sources[0].name) / len(drawn) == pytest.approx(share, abs=0.03)
+
+
 def test_the_truth_scores_one(benchmark, corpus, tmp_path):
     arguments = settings(benchmark, corpus, tmp_path)
     for folder in benchmark.source_folders(arguments):

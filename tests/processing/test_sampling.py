@@ -47,6 +47,19 @@ def test_sources_take_turns_by_weight_not_by_size(grouped):
     assert abs(np.mean(np.equal(drawn, 0)) - 0.75) < 3 * np.sqrt(0.75 * 0.25 / 2000)
 
 
+def test_weights_may_change_on_the_way():
+    sampler = MixtureBatchSampler(mixture(5, 7), 1, 3000)
+    drawn = []
+    for (draw,) in sampler:
+        drawn.append(draw[0])
+        if len(drawn) == 1000:
+            sampler.set_weights([1, 3])
+    assert np.mean(drawn[:1000]) == pytest.approx(0.5, abs=0.01)
+    assert np.mean(drawn[1000:]) == pytest.approx(0.75, abs=0.03)
+    with pytest.raises(ValueError, match="one a source"):
+        sampler.set_weights([1])
+
+
 @pytest.mark.parametrize("grouped", [True, False])
 def test_items_of_a_source_are_equally_likely(grouped):
     items = [draw[1] for batch in batches(2, 10, num_steps=3000, grouped=grouped) for draw in batch if draw[0] == 1]
