@@ -229,7 +229,7 @@ def _with_bands(sample: Sample, bands: dict[Band, Band]) -> Sample:
     return replace(sample, series=replace(sample.series, acquisitions=acquisitions))
 
 
-def random_gain(sample: Sample, rng: np.random.Generator, sigma: float) -> Sample:
+def random_gain(sample: Sample, rng: np.random.Generator, sigma: float, band_sigma: float = 0.0) -> Sample:
     """Brightens or darkens each date by a factor of its own, as sun, haze and calibration do.
 
     Only reflective bands change: decibels, kelvin, metres and indices do not scale with light.
@@ -238,13 +238,18 @@ def random_gain(sample: Sample, rng: np.random.Generator, sigma: float) -> Sampl
         sample: with pixels.
         rng: source of randomness.
         sigma: standard deviation of the factor's logarithm; 0.1 is about 10 %.
+        band_sigma: the same of another factor for each band, alike on all dates: surfaces of the same class differ in
+            colour from place to place.
     """
-    if sigma < 0:
-        raise AugmentationError(f"sigma is a standard deviation, 0 or more, got {sigma}.")
+    for name, value in (("sigma", sigma), ("band_sigma", band_sigma)):
+        if value < 0:
+            raise AugmentationError(f"{name} is a standard deviation, 0 or more, got {value}.")
+    bands = dict.fromkeys(band for acquisition in sample.series.acquisitions for band in acquisition.bands)
+    tints = {band: np.exp(rng.normal(0, band_sigma)) for band in bands}
     pixels = []
     for acquisition, array in zip(sample.series.acquisitions, sample.series.pixels, strict=True):
         gain = np.exp(rng.normal(0, sigma))
-        factors = [gain if band.kind == "reflective" else 1.0 for band in acquisition.bands]
+        factors = [gain * tints[band] if band.kind == "reflective" else 1.0 for band in acquisition.bands]
         pixels.append(array * np.asarray(factors, dtype=np.float32)[:, None, None])
     return replace(sample, series=replace(sample.series, pixels=tuple(pixels)))
 
@@ -269,6 +274,7 @@ class Augmentation:
         flip_rotate: probability of [`random_flip_rotate`] (which leaves one sample in eight as it is).
         gain: probability of [`random_gain`].
         gain_sigma: its `sigma`.
+        gain_band_sigma: its `band_sigma`.
         jitter: probability of [`band_jitter`].
         jitter_center_nm: its `center_nm`, in nanometres.
         jitter_fwhm: its `fwhm`, relative.
@@ -288,6 +294,7 @@ class Augmentation:
     flip_rotate: float = 1.0
     gain: float = 0.0
     gain_sigma: float = 0.1
+    gain_band_sigma: float = 0.0
     jitter: float = 0.0
     jitter_center_nm: float = 5.0
     jitter_fwhm: float = 0.1
@@ -312,7 +319,7 @@ class Augmentation:
         if rng.random() < self.flip_rotate:
             sample = random_flip_rotate(sample, rng)
         if rng.random() < self.gain:
-            sample = random_gain(sample, rng, self.gain_sigma)
+            sample = random_gain(sample, rng, self.gain_sigma, self.gain_band_sigma)
         if rng.random() < self.jitter:
             sample = band_jitter(sample, rng, self.jitter_center_nm, self.jitter_fwhm)
         return metadata_dropout(sample, rng, self.metadata)

@@ -101,15 +101,17 @@ def train(
     num_steps: int,
     seed: int,
     num_workers: int = 0,
-    learning_rate: float = LEARNING_RATE,
-    weight_decay: float = WEIGHT_DECAY,
+    optimizer: torch.optim.Optimizer | None = None,
+    batch_size: int = BATCH_SIZE,
+    bfloat16: bool | None = None,
 ) -> float:
     """Trains on synthetic scenes; `shares` of the steps go to the groups of `data`. Returns the seconds it took."""
-    sampler = MixtureBatchSampler(data, BATCH_SIZE, num_steps, shares, seed)
+    optimizer = optimizer or MuonAdamW(model, LEARNING_RATE, WEIGHT_DECAY)
+    sampler = MixtureBatchSampler(data, batch_size, num_steps, shares, seed)
     # Scenes are in physical units, whatever an augmentation makes of their brightness.
     collate = STSUNCollator(processor, check_range=False)
     loader = DataLoader(data, batch_sampler=sampler, collate_fn=collate, num_workers=num_workers)
-    return fit(model, loader, MuonAdamW(model, learning_rate, weight_decay))
+    return fit(model, loader, optimizer, bfloat16=bfloat16)
 
 
 def predict(model: Any, processor: STSUNImageProcessor, sample: Sample) -> np.ndarray:

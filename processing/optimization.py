@@ -88,15 +88,17 @@ def fit(
     optimizer: torch.optim.Optimizer,
     loss_of: Callable[[Any], torch.Tensor] | None = None,
     accumulation: int = 1,
+    bfloat16: bool | None = None,
 ) -> float:
     """A plain training run: one pass over the loader, learning rates warmed up over its first 20th, then a cosine.
 
     Args:
-        model: on the device it is trained on, on CUDA under bfloat16 autocast; is left in evaluation mode.
+        model: on the device it is trained on; is left in evaluation mode.
         loader: batches.
         optimizer: of the model.
         loss_of: loss of a batch; `None` = that of the model, called with the batch as keyword arguments.
         accumulation: batches a step; their gradients are averaged.
+        bfloat16: whether to train under bfloat16 autocast; `None` = on CUDA alone.
 
     Returns:
         Seconds it took.
@@ -107,6 +109,7 @@ def fit(
     num_steps = len(loader) // accumulation
     scheduler = get_cosine_schedule_with_warmup(optimizer, num_steps // 20, num_steps)
     device = next(model.parameters()).device
+    bfloat16 = device.type == "cuda" if bfloat16 is None else bfloat16
     started, mean_loss = time.perf_counter(), math.nan
     batches = iter(loader)
     model.train()
@@ -115,7 +118,7 @@ def fit(
             optimizer.zero_grad()
             for _ in range(accumulation):
                 batch = send_to_device(next(batches), device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                     loss = model(**batch).loss if loss_of is None else loss_of(batch)
                 (loss / accumulation).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

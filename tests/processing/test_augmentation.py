@@ -312,6 +312,26 @@ def test_gain_is_one_factor_a_date_and_spares_radar():
     assert abs(np.corrcoef(np.transpose(gains))[0, 1]) < 0.2
 
 
+def test_a_band_keeps_its_tint_on_all_dates():
+    sample = make_sample()
+    tints = []
+    for seed in range(300):
+        tinted = random_gain(sample, np.random.default_rng(seed), 0.0, 0.2)
+        of_band: dict[object, set[float]] = {}
+        for acquisition, new, old in zip(
+            sample.series.acquisitions, tinted.series.pixels, sample.series.pixels, strict=True
+        ):
+            for band, factor in zip(acquisition.bands, np.nanmedian(new / old, axis=(1, 2)), strict=True):
+                of_band.setdefault(band, set()).add(round(float(factor), 4))
+        assert all(len(factors) == 1 for factors in of_band.values())
+        tints.append([factors.pop() for band, factors in of_band.items() if band.kind == "reflective"])
+        assert all(factors == {1.0} for band, factors in of_band.items() if band.kind != "reflective")
+    assert np.std(np.log(tints)) == pytest.approx(0.2, rel=0.15)
+    assert abs(np.corrcoef(np.log(tints)[:, 0], np.log(tints)[:, 1])[0, 1]) < 0.2
+    with pytest.raises(AugmentationError, match="band_sigma"):
+        random_gain(sample, np.random.default_rng(0), 0.1, -0.1)
+
+
 def test_only_flips_and_turns_by_default():
     sample = make_sample()
     for seed in range(20):
