@@ -561,7 +561,11 @@ def run_method(arguments: argparse.Namespace, method: str, seed: int) -> None:
     def keep(source: str, result: dict[str, Any]) -> None:
         path = result_path(arguments, method, source, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(json_ready(result)))
+        write_whole(path, json.dumps(json_ready(result | {"run": machine})))
+
+    machine = describe_machine(
+        argparse.Namespace(device="cpu", dtype="float32", compile=False, batch_size=arguments.batch_size)
+    )
 
     folders = source_folders(arguments)
     names = {folder: DatasetDescription.read(folder / "dataset.json").name for folder in folders}
@@ -636,8 +640,8 @@ def ranks(scores: dict[str, float]) -> dict[str, float]:
     }
 
 
-def report(arguments: argparse.Namespace, machine: str) -> str:
-    """Writes the tables of all results that are there."""
+def report(arguments: argparse.Namespace) -> str:
+    """Writes the tables of all results that are there, with the machines, versions and commits that they come from."""
     results: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
     for method in arguments.methods:
         for path in sorted((arguments.output_dir / arguments.split / method).glob("*.json")):
@@ -664,12 +668,16 @@ def report(arguments: argparse.Namespace, machine: str) -> str:
         writer.writeheader()
         writer.writerows(rows)
 
+    runs: dict[str, list[str]] = {}
+    for row in rows:
+        methods = runs.setdefault(row["run"], [])
+        methods.extend([] if row["method"] in methods else [row["method"]])
     # Only what all methods have been scored on can be compared.
     shared = [s for s in sources if all(s in results[m] and not math.isnan(mean_of(results[m][s])) for m in results)]
     ranked = {s: ranks({m: mean_of(results[m][s]) for m in results if m in APPROACHES[:4]}) for s in shared}
     lines = [
         f"# Corpus: {arguments.split} split\n",
-        f"{machine}\n",
+        *(f"{', '.join(methods)}: {run}\n" for run, methods in runs.items()),
         f"{arguments.steps} steps of {arguments.batch_size} windows a source, {arguments.preset} preset; mean IoU, "
         "averaged over the tasks of a source; mean ± standard deviation over seeds.\n",
         "| method | mean score | mean rank | models | M parameters in all | GFLOP a window | training s | seeds |",
@@ -785,10 +793,7 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         states = list(tqdm(pool.map(run, jobs), total=len(jobs), desc="methods and seeds", unit="run"))
     failed = [f"{method} (seed {seed})" for (method, seed), state in zip(jobs, states, strict=True) if state]
-    machine = describe_machine(
-        argparse.Namespace(device="cpu", dtype="float32", compile=False, batch_size=arguments.batch_size)
-    )
-    print(report(arguments, machine))
+    print(report(arguments))
     if failed:
         sys.exit(f"Failed: {', '.join(failed)}; their messages are above. Run the same command again to go on.")
 

@@ -75,7 +75,7 @@ def test_every_method_is_scored_on_every_source(benchmark, corpus, tmp_path):
     # What an interrupted run has finished is not done again.
     assert [path for path, time in kept.items() if path.stat().st_mtime_ns != time] == [lost]
 
-    text = benchmark.report(arguments, "a machine")
+    text = benchmark.report(arguments)
     with (tmp_path / "corpus_test.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["method"], row["source"], row["task"]) for row in rows} == {
