@@ -179,6 +179,7 @@ def optimise(
     """The training that all networks share; returns its seconds. Sources have equal shares of the windows, or such as
     follow their losses."""
     sampler = MixtureBatchSampler(data, batch_size, steps * accumulation, seed=seed, grouped=grouped)
+    names = [source.name for source in data.sources]
     running: dict[str, float] = {}
 
     def named(samples: Sequence[Sample]) -> tuple[str, Any]:
@@ -188,10 +189,12 @@ def optimise(
         name, inputs = batch
         loss = loss_of(inputs)
         value = loss.item()
+        share = sampler.weights[names.index(name)]
         running[name] = running.get(name, value) + LOSS_MOMENTUM * (value - running.get(name, value))
-        if follow_losses and len(running) == len(data.sources):
-            sampler.set_weights([max(running[source.name], LEAST_LOSS) ** SHARE_POWER for source in data.sources])
-        return loss
+        if follow_losses and len(running) == len(names):
+            sampler.set_weights([max(running[name], LEAST_LOSS) ** SHARE_POWER for name in names])
+        # However many windows a source has, all are heard alike: rare ones count more.
+        return loss / (share * len(names))
 
     # Batches are drawn in this process, one at a time: each by the shares that the losses so far give.
     loader = DataLoader(data, batch_sampler=sampler, collate_fn=named)
