@@ -65,7 +65,7 @@ from stsun_processing.inference import default_checkpoint, load_checkpoint, pred
 from stsun_processing.metadata import CHANGE_CLASSES, IGNORE_INDEX
 from stsun_processing.metrics import json_ready
 from stsun_processing.optimization import MuonAdamW, fit
-from stsun_processing.sampling import MixtureBatchSampler, MixtureDataset
+from stsun_processing.sampling import LossShares, MixtureBatchSampler, MixtureDataset
 from stsun_processing.training import WINDOWS, TaskScores, evaluate_sources, with_new_output_module, write_whole
 from stsun_processing.visualization import default_colours
 
@@ -99,10 +99,6 @@ SYNONYMS = {
 # Side in pixels of what `--label_share` keeps or leaves out: people outline areas. Squares of 8 pixels, strewn over all
 # images, say nearly all that all labels say.
 LABEL_SQUARE = 32
-# One model for all sources takes more windows of those that it has not learned yet: shares follow the running mean of
-# the loss to this power. Nine sources, validation: 0.690 instead of 0.684 (tiny, one seed).
-SHARE_POWER = 0.5
-LOSS_MOMENTUM, LEAST_LOSS = 0.05, 1e-3
 STRIDE = 32  # Both networks halve the image so often; images are filled up to a multiple.
 
 
@@ -179,8 +175,8 @@ def optimise(
     """The training that all networks share; returns its seconds. Sources have equal shares of the windows, or such as
     follow their losses."""
     sampler = MixtureBatchSampler(data, batch_size, steps * accumulation, seed=seed, grouped=grouped)
+    shares = LossShares(sampler)
     names = [source.name for source in data.sources]
-    running: dict[str, float] = {}
 
     def named(samples: Sequence[Sample]) -> tuple[str, Any]:
         return samples[0].source, collate(samples)
@@ -188,13 +184,12 @@ def optimise(
     def noted_loss(batch: tuple[str, Any]) -> torch.Tensor:
         name, inputs = batch
         loss = loss_of(inputs)
-        value = loss.item()
-        share = sampler.weights[names.index(name)]
-        running[name] = running.get(name, value) + LOSS_MOMENTUM * (value - running.get(name, value))
-        if follow_losses and len(running) == len(names):
-            sampler.set_weights([max(running[name], LEAST_LOSS) ** SHARE_POWER for name in names])
-        # However many windows a source has, all are heard alike: rare ones count more.
-        return loss / (share * len(names))
+        source = names.index(name)
+        factor = shares.factor(source)
+        shares.note(source, loss.item())
+        if follow_losses:
+            shares.renew()
+        return loss * factor
 
     # Batches are drawn in this process, one at a time: each by the shares that the losses so far give.
     loader = DataLoader(data, batch_sampler=sampler, collate_fn=named)

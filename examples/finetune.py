@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
-from transformers import get_cosine_schedule_with_warmup
+from transformers import BatchFeature, get_cosine_schedule_with_warmup
 
 from modeling_stsun import STSUNForDensePrediction
 from stsun_processing import DatasetError, STSUNCollator
 from stsun_processing.optimization import MuonAdamW
+from stsun_processing.sampling import LossShares
 from stsun_processing.training import (
     FinetuneArguments,
     JsonLinesTracker,
@@ -134,7 +136,10 @@ def run(arguments: FinetuneArguments) -> None:
     scheduler = get_cosine_schedule_with_warmup(optimizer, arguments.warmup_steps, arguments.steps)
     model, optimizer = accelerator.prepare(model, optimizer)
     bare, progress, average = accelerator.unwrap_model(model), Progress(), None
-    accelerator.register_for_checkpointing(scheduler, progress)
+    mixture = build_mixture(arguments, sources)
+    sampler = build_sampler(arguments, mixture, 0, accelerator.process_index, accelerator.num_processes)
+    shares = LossShares(sampler)
+    accelerator.register_for_checkpointing(scheduler, progress, shares)
     if arguments.ema_decay:
         average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema_decay))
         accelerator.register_for_checkpointing(average)
@@ -149,25 +154,39 @@ def run(arguments: FinetuneArguments) -> None:
         processes = accelerator.process_index, accelerator.num_processes
         return evaluate_sources(network, processor, split, *processes, accelerator.device)
 
-    mixture = build_mixture(arguments, sources)
     loader = DataLoader(
         mixture,
-        batch_sampler=build_sampler(
-            arguments, mixture, progress.step, accelerator.process_index, accelerator.num_processes
-        ),
+        batch_sampler=sampler,
         collate_fn=STSUNCollator(processor),
         num_workers=arguments.num_workers,
         pin_memory=accelerator.device.type == "cuda",
     )
+
+    def batches() -> Iterator[tuple[int, BatchFeature]]:
+        """What is left of the run: each batch with its number. Batches are drawn ahead, so that shares are renewed
+        between two passes."""
+        while progress.step < arguments.steps:
+            sampler.start = progress.step * arguments.gradient_accumulation_steps
+            for number, batch in enumerate(loader, sampler.start):
+                yield number, batch
+                ended = number + 1 == (progress.step * arguments.gradient_accumulation_steps)
+                if ended and arguments.renew_shares and progress.step % arguments.renew_shares == 0:
+                    shares.renew()
+                    break
+
     bar = tqdm(
         total=arguments.steps, initial=progress.step, desc="train", disable=not accelerator.is_local_main_process
     )
     model.train()
     losses = torch.zeros((), device=accelerator.device)
-    for batch in loader:
+    for number, batch in batches():
         with accelerator.accumulate(model):
             loss = model(**batch.to(accelerator.device)).loss
             losses += loss.detach() / arguments.gradient_accumulation_steps
+            if arguments.renew_shares:
+                source = sampler.draw_source(number)
+                shares.note(source, accelerator.reduce(loss.detach(), reduction="mean").item())
+                loss = loss * shares.factor(source)
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)

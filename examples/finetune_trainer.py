@@ -105,6 +105,8 @@ def run(settings: FinetuneArguments) -> None:
     """Trains, evaluates, saves."""
     if settings.ema_decay:
         raise TrainingError("ema_decay: this script keeps no moving average. Set it to 0, or take finetune.py.")
+    if settings.renew_shares:
+        raise TrainingError("renew_shares: this script has fixed shares. Set it to 0, or take finetune.py.")
     folder = Path(settings.output_dir) / "trainer"
     folder.mkdir(parents=True, exist_ok=True)
     # trainer_state.json is written last: a state without it was cut short.

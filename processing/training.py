@@ -79,6 +79,13 @@ class FinetuneArguments:
     )
     data: list[str] = field(default_factory=list, metadata={"help": "Folders with a dataset.json, or `synthetic`."})
     weights: list[float] | None = field(default=None, metadata={"help": "Share of the steps of each source."})
+    renew_shares: int = field(
+        default=0,
+        metadata={
+            "help": "Every so many steps sources get windows as the square root of their losses so far asks for, so "
+            "that one that is learned needs fewer; 0 = never. All are heard as their weights say."
+        },
+    )
     mixed_batches: bool = field(
         default=False, metadata={"help": "Draw a source for each sample of a batch rather than one for all of them."}
     )
@@ -158,9 +165,15 @@ class FinetuneArguments:
                 "No data: name at least one source with --data (a folder with a dataset.json, or `synthetic`)."
             )
         least = {"steps": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "crop_size": 1, "eval_every": 1}
-        for name, minimum in (least | {"save_every": 1, "lora_rank": 0, "patience": 0, "num_workers": 0}).items():
+        for name, minimum in (
+            least | {"save_every": 1, "lora_rank": 0, "patience": 0, "num_workers": 0, "renew_shares": 0}
+        ).items():
             if getattr(self, name) < minimum:
                 raise TrainingError(f"{name} must be {minimum} or more, got {getattr(self, name)}.")
+        if self.renew_shares and self.mixed_batches:
+            raise TrainingError(
+                "renew_shares needs to know the loss of each source, which mixed_batches mixes. Set one of them to 0."
+            )
         if self.mixed_precision is False:
             self.mixed_precision = "no"  # What YAML makes of a bare `no`.
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):

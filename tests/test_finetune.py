@@ -228,6 +228,22 @@ def test_a_run_that_was_killed_ends_where_the_whole_run_ended(finished, tmp_path
     assert_same_weights(out, again, rtol=1e-4, atol=1e-5)
 
 
+def test_shares_that_follow_the_losses_are_part_of_the_run(finished, tmp_path):
+    _, config = finished
+    settings = ("--config", config, "--steps", 6, "--save_every", 3, "--warmup_steps", 0)
+    out, again, fixed = (tmp_path / name for name in ("out", "again", "fixed"))
+    run(*settings, "--output_dir", fixed)
+    settings += ("--renew_shares", 2)
+    run(*settings, "--output_dir", out)
+    # Until the shares are renewed it is the same run.
+    assert [losses(out)[step] for step in (1, 2)] == pytest.approx([losses(fixed)[step] for step in (1, 2)], rel=1e-4)
+    assert losses(out) != pytest.approx(losses(fixed), rel=1e-3)
+    shutil.copytree(out, again)
+    run(*settings, "--output_dir", again, "--resume", True)
+    assert losses(again) == pytest.approx(losses(out), rel=1e-4)
+    assert_same_weights(out, again, rtol=1e-4, atol=1e-5)
+
+
 def test_resuming_as_another_run_is_refused(finished, tmp_path):
     out, config = finished
     again = shutil.copytree(out, tmp_path / "again")
@@ -294,7 +310,8 @@ def test_the_trainer_takes_the_same_batches_and_steps(finished, tmp_path):
 
 def test_the_trainer_refuses_what_it_does_not_do(folders, tmp_path):
     settings = ("--data", folders[2], "--output_dir", tmp_path)
-    assert "finetune.py" in run(*settings, "--ema_decay", 0.9, script=TRAINER, check=False).stderr
+    for setting in (("--ema_decay", 0.9), ("--renew_shares", 5)):
+        assert "finetune.py" in run(*settings, *setting, script=TRAINER, check=False).stderr
     refused = run(*settings, "--eval_every", 4, "--save_every", 6, script=TRAINER, check=False)
     assert "save_every (6) must be a multiple of eval_every (4)" in refused.stderr
 

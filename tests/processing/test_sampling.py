@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stsun_processing.sampling import MixtureBatchSampler, MixtureDataset
+from stsun_processing.sampling import LossShares, MixtureBatchSampler, MixtureDataset
 
 
 def mixture(*sizes):
@@ -58,6 +58,30 @@ def test_weights_may_change_on_the_way():
     assert np.mean(drawn[1000:]) == pytest.approx(0.75, abs=0.03)
     with pytest.raises(ValueError, match="one a source"):
         sampler.set_weights([1])
+
+
+def test_shares_follow_losses_and_every_source_is_heard_as_its_weight_says():
+    sampler = MixtureBatchSampler(mixture(5, 5, 5), 1, 3000, weights=[1, 1, 2])
+    shares = LossShares(sampler)
+    heard = np.zeros(3)
+    for ((source, *_),) in sampler:
+        heard[source] += shares.factor(source)
+        shares.note(source, [4.0, 1.0, 0.0][source])
+        shares.renew()
+    np.testing.assert_allclose(heard / heard.sum(), [0.25, 0.25, 0.5], atol=0.05)
+    expected = np.array([2, 1, 2 * LossShares.LEAST**0.5])
+    np.testing.assert_allclose(sampler.weights, expected / expected.sum())
+    other = LossShares(MixtureBatchSampler(mixture(5, 5, 5), 1, 3000, weights=[1, 1, 2]))
+    other.load_state_dict(shares.state_dict())
+    np.testing.assert_array_equal(other.sampler.weights, sampler.weights)
+    other.note(1, 1.0)
+    other.renew()
+    np.testing.assert_allclose(other.sampler.weights, sampler.weights)
+    # Nothing changes before a loss is known of each source.
+    fresh = LossShares(MixtureBatchSampler(mixture(5, 5), 1, 10))
+    fresh.note(0, 3.0)
+    fresh.renew()
+    assert fresh.sampler.weights.tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("grouped", [True, False])
