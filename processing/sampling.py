@@ -131,12 +131,13 @@ class LossShares:
     """Lets the sources' shares of the draws follow their losses: what has been learned needs fewer windows.
 
     A share is proportional to the source's weight and to a power of the running mean of its training loss. Losses
-    times `factor` hear every source as its weight says, however many windows it has.
+    times `factor` hear every source as its weight says, however many windows it has: without it those that were learned
+    fell behind (radar change, mean IoU 0.75 instead of 0.90).
 
     Args:
         sampler: whose weights are changed; those that it has are the sources' weights.
-        power: of the loss; 0 = the weights alone. With 0.5 one model for 17 real sources reached a mean IoU of 0.641
-            on test splits instead of 0.633 (tiny, one seed).
+        power: of the loss; 0 = the weights alone. With 0.5 one model for 17 real sources reached a mean IoU of 0.640
+            instead of 0.636 (tiny, test splits, three seeds).
         momentum: share of a new loss in the running mean.
     """
 
