@@ -81,8 +81,7 @@ def main() -> None:
         "--optimizer",
         default="muon",
         choices=("muon", "adamw"),
-        help="adamw for the large preset on a CPU, where Muon takes longer than the rest of a step (default: "
-        "%(default)s)",
+        help="adamw is less work a step for wide presets, whose matrices muon multiplies (default: %(default)s)",
     )
     parser.add_argument("--bfloat16", action="store_true", help="train under bfloat16 autocast on a CPU, too")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that draw scenes (default: %(default)s)")

@@ -172,7 +172,7 @@ class FinetuneArguments:
                 raise TrainingError(f"{name} must be {minimum} or more, got {getattr(self, name)}.")
         if self.renew_shares and self.mixed_batches:
             raise TrainingError(
-                "renew_shares needs to know the loss of each source, which mixed_batches mixes. Set one of them to 0."
+                "renew_shares needs to know the loss of each source, which mixed_batches mixes. Leave one of them out."
             )
         if self.mixed_precision is False:
             self.mixed_precision = "no"  # What YAML makes of a bare `no`.

@@ -395,14 +395,15 @@ def test_wrong_settings_end_before_work(folders, tmp_path):
     assert "unknown settings stepz" in run("--config", config, check=False).stderr
     config.write_text("data: synthetic")
     assert "data must be of type list" in run("--config", config, check=False).stderr
-    for name, value, message in (
+    for *setting, message in (
         ("--steps", 0, "steps must be 1 or more, got 0"),
         ("--ema_decay", 1, "ema_decay must be"),
         ("--class_weights", "high", "'high'; it must be none or balanced"),
         ("--report_to", "notebook", "report_to names notebook"),
         ("--weights", 0.5, "weights holds 1 numbers for 2 sources"),
+        ("--renew_shares", 5, "--mixed_batches", True, "which mixed_batches mixes"),
     ):
-        refused = run("--data", *folders[:2], name, value, "--output_dir", tmp_path, check=False)
+        refused = run("--data", *folders[:2], *setting, "--output_dir", tmp_path, check=False)
         assert message in refused.stderr, refused.stderr
     wrong = run("--data", tmp_path, "--output_dir", tmp_path, check=False)
     assert wrong.returncode != 0

@@ -77,6 +77,9 @@ def test_shares_follow_losses_and_every_source_is_heard_as_its_weight_says():
     other.note(1, 1.0)
     other.renew()
     np.testing.assert_allclose(other.sampler.weights, sampler.weights)
+    other.note(0, float("nan"))
+    other.renew()
+    np.testing.assert_allclose(other.sampler.weights, sampler.weights)
     # Nothing changes before a loss is known of each source.
     fresh = LossShares(MixtureBatchSampler(mixture(5, 5), 1, 10))
     fresh.note(0, 3.0)
