@@ -231,7 +231,7 @@ def test_a_run_that_was_killed_ends_where_the_whole_run_ended(finished, tmp_path
 def test_shares_that_follow_the_losses_are_part_of_the_run(finished, tmp_path):
     _, config = finished
     settings = ("--config", config, "--steps", 6, "--save_every", 3, "--warmup_steps", 0)
-    out, again, fixed = (tmp_path / name for name in ("out", "again", "fixed"))
+    out, again, fixed, two = (tmp_path / name for name in ("out", "again", "fixed", "two"))
     run(*settings, "--output_dir", fixed)
     settings += ("--renew_shares", 2)
     run(*settings, "--output_dir", out)
@@ -242,6 +242,8 @@ def test_shares_that_follow_the_losses_are_part_of_the_run(finished, tmp_path):
     run(*settings, "--output_dir", again, "--resume", True)
     assert losses(again) == pytest.approx(losses(out), rel=1e-4)
     assert_same_weights(out, again, rtol=1e-4, atol=1e-5)
+    run_two_processes(*settings, "--batch_size", 1, "--output_dir", two)
+    assert losses(two) == pytest.approx(losses(out), rel=1e-3)
 
 
 def test_resuming_as_another_run_is_refused(finished, tmp_path):
@@ -253,12 +255,11 @@ def test_resuming_as_another_run_is_refused(finished, tmp_path):
     assert "learning_rate: 0.001 -> 0.5; seed: 0 -> 3" in refused.stderr
 
 
-def test_two_processes_train_as_one(finished, tmp_path):
-    out, config = finished
+def run_two_processes(*settings):
     environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
     with subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT),
-         "--config", str(config), "--steps", "6", "--batch_size", "1", "--output_dir", str(tmp_path)],
+         *map(str, settings)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
     ) as process:  # fmt: skip
         try:
@@ -268,6 +269,11 @@ def test_two_processes_train_as_one(finished, tmp_path):
             process.terminate()
             output, _ = process.communicate()
     assert process.returncode == 0, output
+
+
+def test_two_processes_train_as_one(finished, tmp_path):
+    out, config = finished
+    run_two_processes("--config", config, "--steps", 6, "--batch_size", 1, "--output_dir", tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["num_processes"] == 2
     assert losses(tmp_path) == pytest.approx(losses(out), rel=1e-3)
     one, two = (json.loads((folder / "metrics.json").read_text()) for folder in (out, tmp_path))
