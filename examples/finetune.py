@@ -242,6 +242,10 @@ def run(arguments: FinetuneArguments) -> None:
             # Also before the test: whatever stops that, the trained weights stay.
             save_run(final, processor, arguments, metrics, sources.notes)
     accelerator.print(f"Checkpoint, model card, metrics.json and log.jsonl are in {output_dir}.")
+    # The wrapper goes before its process group: whichever is last waits for the group's threads, and the wrapper would
+    # keep the interpreter's lock, which these threads need to let go of their last tensors.
+    del model
+    accelerator.free_memory()
     accelerator.end_training()
 
 
