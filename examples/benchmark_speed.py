@@ -8,8 +8,10 @@
 For each preset and each setting (dates, bands, height = width) one fresh process measures a forward pass and a
 training step (forward, backward, AdamW): time, images and megapixels a second, operations, peak memory, and
 efficiency: its operations a second divided by those of a large matrix product, run by the same process at the same
-dtype before and after. Times are medians; neighbours on a machine move them, so compare figures of one run. Memory is
-what a pass needs above weights, gradients, optimizer state and inputs. The table goes to speed.md and speed.csv.
+dtype before and after. With --dtype bfloat16 the forward is that of a model loaded in it, and the step that of one in
+float32 under autocast, as is usual for either. Times are medians; neighbours on a machine move them, so compare figures
+of one run. Memory is what a pass needs above weights, gradients, optimizer state and inputs. The table goes to speed.md
+and speed.csv.
 
 With --scaling the forward of a model folded for its metadata is timed against the number of dates, pixels, classes and
 bands, one axis at a time, with the straight line that fits best, and a whole scene (GeoTIFF to GeoTIFF) against its
@@ -141,7 +143,7 @@ def measure(arguments: argparse.Namespace, preset: str, setting: tuple[int, int,
     """All figures of a preset and setting."""
     device, dtype, batch = arguments.device, DTYPES[arguments.dtype], arguments.batch_size
     torch.manual_seed(0)
-    model = make_model(preset).to(device, memory_format=torch.channels_last).eval()
+    model = make_model(preset).to(device, dtype, memory_format=torch.channels_last).eval()
     inputs = make_inputs(*setting, batch, device)
     mixed = nullcontext() if dtype == torch.float32 else torch.autocast(torch.device(device).type, dtype)
     call = torch.compile(model) if arguments.compile else model
@@ -151,7 +153,7 @@ def measure(arguments: argparse.Namespace, preset: str, setting: tuple[int, int,
 
     def forward() -> None:
         # no_grad, as inductor does not pack the weights of inference tensors.
-        with torch.no_grad(), mixed:
+        with torch.no_grad():
             model(**inputs) if folded is None else folded(inputs["pixel_values"])
 
     figures: dict[str, Any] = {}
@@ -174,7 +176,7 @@ def measure(arguments: argparse.Namespace, preset: str, setting: tuple[int, int,
 
     add("forward", forward, training=False)
     if not arguments.forward_only:
-        model.train()
+        model.float().train()
         labels = torch.randint(NUM_CLASSES, (batch, 1, size, size), device=device)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
 
@@ -375,7 +377,7 @@ def main() -> None:
         help="dates, bands, and height = width (default: those of the table in the README)",
     )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=list(DTYPES), help="bfloat16 through autocast")
+    parser.add_argument("--dtype", default="float32", choices=list(DTYPES), help="default: %(default)s")
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="compile: folded for its metadata in the forward")
     parser.add_argument("--forward_only", action="store_true", help="leave the training step out")

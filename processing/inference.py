@@ -84,11 +84,14 @@ def default_checkpoint() -> Path:
     return installed if installed.is_dir() else checkout
 
 
-def load_checkpoint(name: str | Path) -> tuple[STSUNForDensePrediction, STSUNImageProcessor]:
+def load_checkpoint(
+    name: str | Path, dtype: torch.dtype | str = "auto"
+) -> tuple[STSUNForDensePrediction, STSUNImageProcessor]:
     """Loads model and processor of a checkpoint, strictly: every weight must be there, and no other.
 
     Args:
         name: a folder, or an id on the Hub.
+        dtype: that of the weights in memory; `"auto"` = as they were saved.
 
     Raises:
         ValueError: a local folder lacks the configuration, the weights or the processor; weights are missing, left over
@@ -112,7 +115,7 @@ def load_checkpoint(name: str | Path) -> tuple[STSUNForDensePrediction, STSUNIma
                 )
     try:
         model, info = STSUNForDensePrediction.from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True
+            name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except SafetensorError as error:
         raise ValueError(

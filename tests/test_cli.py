@@ -52,7 +52,8 @@ def test_predict_writes_a_map_on_the_grid_of_the_input(checkpoint, rasters, tmp_
         assert set(np.unique(written.read())) <= {0, 1}
 
 
-def test_the_checkpoint_of_the_package_is_the_default_and_knows_the_synthetic_world(tmp_path):
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_the_checkpoint_of_the_package_is_the_default_and_knows_the_synthetic_world(tmp_path, dtype):
     world = SyntheticDataset(
         4, sensors=("landsat-5-tm",), tasks=("semantic_segmentation",), sizes=(80, 80), num_dates=(1, 1), seed=5
     )
@@ -60,7 +61,8 @@ def test_the_checkpoint_of_the_package_is_the_default_and_knows_the_synthetic_wo
     for index, sample in enumerate(world):
         rasters = write_series(sample.series, tmp_path / f"series_{index}")
         out = tmp_path / f"maps_{index}.tif"
-        assert main(["predict", *SEGMENTATION, "-o", str(out), *map(str, rasters), "--classes", *sample.classes]) == 0
+        options = ("-o", str(out), "--dtype", dtype, "--classes", *sample.classes)
+        assert main(["predict", *SEGMENTATION, *map(str, rasters), *options]) == 0
         with rasterio.open(out) as written:
             right.append((written.read() == sample.labels)[sample.labels != 255].mean())
     # The most common class alone covers less than half.

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNForSemanticSegmentation, STSUNModel
+from modeling_stsun import (
+    STSUNConfig,
+    STSUNForDensePrediction,
+    STSUNForSemanticSegmentation,
+    STSUNModel,
+    modeling_stsun,
+)
 from modeling_stsun.configuration_stsun import PRESETS
 from tests.conftest import small_config
 
@@ -243,6 +249,35 @@ def test_property_7_flex_attention_equals_sdpa(model):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("heads_at_once", "num_heads"), [(1, 2), (5, 4), (64, 4)])
+def test_property_7_attention_by_matrix_products_is_attention(monkeypatch, heads_at_once, num_heads):
+    monkeypatch.setattr(modeling_stsun, "SCORE_VALUES", heads_at_once * 49)
+    states = torch.randn(3, 3, num_heads, 7, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    output, _ = modeling_stsun.matmul_attention_forward(None, *states, None, scaling=0.3)
+    query, key, value = states.double()
+    scores = torch.einsum("lhnd,lhmd->lhnm", query, key) * 0.3
+    expected = torch.einsum("lhnm,lhmd->lnhd", scores.exp() / scores.exp().sum(-1, keepdim=True), value)
+    assert output.shape == expected.shape
+    assert (output - expected).norm() < 0.01 * expected.norm()
+
+
+@torch.no_grad()
+def test_attention_by_matrix_products_is_chosen_where_it_was_measured_to_be_faster(monkeypatch):
+    monkeypatch.setattr(modeling_stsun, "CPU_HAS_BFLOAT16", True)
+    query = torch.zeros(2, 4, 9, 32, dtype=torch.bfloat16)
+    chosen = modeling_stsun.prefers_matmul
+    assert chosen(query, 0.0)
+    assert not chosen(query.float(), 0.0)
+    assert not chosen(query[..., :16], 0.0)
+    assert not chosen(query, 0.1)
+    assert not chosen(query.new_zeros(1, 1, 1, 32).expand(1, 1, 2000, 32), 0.0)
+    with torch.enable_grad():
+        assert not chosen(query, 0.0)
+    monkeypatch.setattr(modeling_stsun, "CPU_HAS_BFLOAT16", False)
+    assert not chosen(query, 0.0)
+
+
+@torch.no_grad()
 def test_property_7_flash_attention_gets_the_mask_that_it_asks_for(model, monkeypatch):
     masked = []
 
@@ -399,10 +434,12 @@ def test_cells_with_few_valid_pixels_speak_as_loudly_as_full_ones():
 
 @torch.no_grad()
 @pytest.mark.parametrize("values", [1, 13 * 2 * 3, 700])
-def test_strips_of_an_image_give_what_the_image_gives(model, monkeypatch, values):
+@pytest.mark.parametrize("few_bands", [0, 16])
+def test_strips_and_layouts_of_an_image_give_what_the_image_gives(model, monkeypatch, values, few_bands):
     sample = make_sample(8, height=23, width=13, cell_size=2)
     whole = model(**sample).logits
     monkeypatch.setattr("modeling_stsun.modeling_stsun.STRIP_VALUES", values)
+    monkeypatch.setattr("modeling_stsun.modeling_stsun.FEW_BANDS", few_bands)
     assert_close(model(**sample).logits, whole, rtol=1e-5, atol=1e-5)
 
 
