@@ -4,6 +4,7 @@
     python examples/benchmark_speed.py --presets tiny large --settings 1,3,512     # some of them
     python examples/benchmark_speed.py --presets large --scaling                   # how time grows with each axis
     python examples/benchmark_speed.py --device cuda --dtype bfloat16 --compile    # on a GPU
+    python examples/benchmark_speed.py --front runs/*/metrics.json                 # accuracy against operations
 
 For each preset and each setting (dates, bands, height = width) one fresh process measures a forward pass and a
 training step (forward, backward, AdamW): time, images and megapixels a second, operations, peak memory, and
@@ -16,6 +17,9 @@ and speed.csv.
 With --scaling the forward of a model folded for its metadata is timed against the number of dates, pixels, classes and
 bands, one axis at a time, with the straight line that fits best, and a whole scene (GeoTIFF to GeoTIFF) against its
 tiles; these tables go to scaling.md and scaling.csv.
+
+With --front nothing is timed: scores that pretrain_synthetic.py wrote, of several presets and seeds, are set beside the
+operations that the presets take for (1, 3, 512), in front.md and front.csv.
 """
 
 import argparse
@@ -68,18 +72,19 @@ def make_inputs(
     }
 
 
-def make_model(preset: str, num_classes: int = NUM_CLASSES) -> STSUNForDensePrediction:
-    """A model with random weights."""
+def make_model(preset: str, num_classes: int = NUM_CLASSES, **options: Any) -> STSUNForDensePrediction:
+    """A model with random weights; `options` is what differs from the preset."""
     names = {index: f"class_{index}" for index in range(num_classes)}
+    shape = PRESETS[preset] | options
     return STSUNForDensePrediction(
-        STSUNConfig(**PRESETS[preset], id2label=names, label2id={name: index for index, name in names.items()})
+        STSUNConfig(**shape, id2label=names, label2id={name: index for index, name in names.items()})
     )
 
 
-def count_operations(preset: str, setting: tuple[int, int, int], batch: int, training: bool) -> int:
+def count_operations(preset: str, setting: tuple[int, int, int], batch: int, training: bool, **options: Any) -> int:
     """Floating point operations of the matrix products and convolutions, on a device without memory."""
     with torch.device("meta"):
-        model = make_model(preset)
+        model = make_model(preset, **options)
         # Written out, its products are counted like any other.
         model.config._attn_implementation = "eager"
         inputs = make_inputs(*setting, batch, "meta")
@@ -312,6 +317,70 @@ def scaling_table(rows: list[dict[str, Any]], machine: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+# Scores of metrics.json: task, score, heading.
+SCORES = (
+    ("semantic_segmentation", "mean_iou", "segmentation mIoU"),
+    ("semantic_change_detection", "mean_iou", "semantic change mIoU"),
+    ("binary_change_detection", "f1", "binary change F1"),
+)
+
+
+def collect_front(paths: list[Path]) -> list[dict[str, Any]]:
+    """Scores on unseen sensors of the runs of each preset and recipe, mean and standard deviation over seeds."""
+    runs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for path in paths:
+        metrics = json.loads(path.read_text())
+        training = metrics["training"]
+        recipe = (training["preset"], training["config"], training["steps"], training["batch_size"])
+        runs.setdefault((*recipe, training["learning_rate"]), []).append(metrics)
+    rows = []
+    for (preset, config, steps, batch_size, learning_rate), group in runs.items():
+        seeds = [metrics["training"]["seed"] for metrics in group]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"Two runs of {preset} with {steps} steps have the same seed: {sorted(seeds)}. Name one.")
+        row: dict[str, Any] = {
+            "preset": preset if config == "{}" else f"{preset} {config}",
+            "forward_gflop": count_operations(preset, (1, 3, 512), 1, training=False, **json.loads(config)) / 1e9,
+            "steps": steps,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "seeds": len(seeds),
+        }
+        for task, score, _ in SCORES:
+            values = [metrics["unseen_sensors"]["all"][task][score] for metrics in group]
+            row[f"{task}_{score}"] = statistics.mean(values)
+            row[f"{task}_{score}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        row["training_s"] = statistics.mean(metrics["training"]["seconds"] for metrics in group)
+        rows.append(row)
+    return sorted(rows, key=lambda row: (row["forward_gflop"], row["steps"], row["learning_rate"]))
+
+
+def front_table(rows: list[dict[str, Any]], machine: str) -> str:
+    """The figures in Markdown."""
+    headings = [
+        "preset",
+        "forward GFLOP",
+        "steps x scenes",
+        "learning rate",
+        "seeds",
+        *(heading for *_, heading in SCORES),
+    ]
+    lines = [
+        f"# Accuracy against operations\n\nScenes of the synthetic world by sensors never trained on; {machine}\n",
+        "| " + " | ".join(headings) + " |",
+        "|" + " --- |" * len(headings),
+    ]
+    for row in rows:
+        scores = []
+        for task, score, _ in SCORES:
+            deviation = row[f"{task}_{score}_std"]
+            scores.append(f"{row[f'{task}_{score}']:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}"))
+        cells = [row["preset"], f"{row['forward_gflop']:.3g}", f"{row['steps']} x {row['batch_size']}"]
+        cells += [f"{row['learning_rate']:g}", str(row["seeds"]), *scores, f"{row['training_s']:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def describe_machine(arguments: argparse.Namespace) -> str:
     """Machine, versions and commit."""
     processor = platform.processor() or platform.machine()
@@ -325,9 +394,12 @@ def describe_machine(arguments: argparse.Namespace) -> str:
         commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:
         commit = ""
+    timed = (
+        f" device {arguments.device}, {arguments.dtype}{', compiled' if arguments.compile else ''}, batch "
+        f"{arguments.batch_size};"
+    )
     return (
-        f"{processor}, {torch.get_num_threads()} threads; device {arguments.device}, {arguments.dtype}"
-        f"{', compiled' if arguments.compile else ''}, batch {arguments.batch_size}; Python "
+        f"{processor}, {torch.get_num_threads()} threads;{'' if arguments.front else timed} Python "
         f"{platform.python_version()}, torch {torch.__version__}, transformers {version('transformers')}; commit "
         f"{commit or 'unknown'}"
     )
@@ -364,6 +436,15 @@ def table(rows: list[dict[str, Any]], machine: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def save(rows: list[dict[str, Any]], report: str, machine: str, path: Path) -> None:
+    """Writes the report beside a file of all figures."""
+    path.with_suffix(".md").write_text(report)
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["machine", *dict.fromkeys(key for row in rows for key in row)])
+        writer.writeheader()
+        writer.writerows({"machine": machine} | row for row in rows)
+
+
 def main() -> None:
     """Runs one process a preset and setting, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -382,6 +463,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile: folded for its metadata in the forward")
     parser.add_argument("--forward_only", action="store_true", help="leave the training step out")
     parser.add_argument("--scaling", action="store_true", help="time against each axis, and a scene against its tiles")
+    parser.add_argument("--front", nargs="+", type=Path, metavar="JSON", help="set scores of runs beside operations")
     parser.add_argument("--seconds", type=float, default=3.0, help="time for each figure (default: %(default)s)")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/speed"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -396,6 +478,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     machine = describe_machine(arguments)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    if arguments.front:
+        save(
+            rows := collect_front(arguments.front), front_table(rows, machine), machine, arguments.output_dir / "front"
+        )
+        print(front_table(rows, machine))
+        return
     if arguments.scaling:
         jobs: list[tuple[Any, ...]] = [(preset,) for preset in arguments.presets]
     else:
@@ -417,11 +505,7 @@ def main() -> None:
         result = json.loads(run.stdout.splitlines()[-1])
         rows += result if isinstance(result, list) else [result]
         report = write(rows, machine)
-        (arguments.output_dir / f"{name}.md").write_text(report)
-        with (arguments.output_dir / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["machine", *dict.fromkeys(key for row in rows for key in row)])
-            writer.writeheader()
-            writer.writerows({"machine": machine} | row for row in rows)
+        save(rows, report, machine, arguments.output_dir / name)
     if not rows:
         sys.exit("No setting could be measured.")
     print(report)
