@@ -364,6 +364,7 @@ def front_table(rows: list[dict[str, Any]], machine: str) -> str:
         "learning rate",
         "seeds",
         *(heading for *_, heading in SCORES),
+        "training s",
     ]
     lines = [
         f"# Accuracy against operations\n\nScenes of the synthetic world by sensors never trained on; {machine}\n",

@@ -56,7 +56,10 @@ def test_scores_of_presets_are_set_beside_their_operations(tmp_path):
     assert 3 < float(small["forward_gflop"]) / float(tiny["forward_gflop"]) < 6
     assert float(tiny["semantic_segmentation_mean_iou"]) == pytest.approx(0.4)
     assert float(tiny["semantic_segmentation_mean_iou_std"]) == pytest.approx(0.1 * 2**0.5)
-    assert "0.400 ± 0.141" in (tmp_path / "front.md").read_text()
+    report = (tmp_path / "front.md").read_text()
+    assert "0.400 ± 0.141" in report
+    # As many headings as cells.
+    assert len({line.count("|") for line in report.splitlines() if line.startswith("|")}) == 1
 
     twice = run("--front", *paths, paths[-1], "--output_dir", tmp_path)
     assert twice.returncode != 0
