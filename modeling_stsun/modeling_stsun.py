@@ -506,23 +506,41 @@ class STSUNBandHypernetwork(nn.Module):
         return rearrange(weight, "r c (e k) -> r c e k", e=self.config.unified_channels), self.bias(code), code
 
 
-def convolve_on_cpu(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-    """Cells (b, T, Gh, Gw, E) of `images` (b, T, C, H, W), whose blocks of p x p pixels meet `kernels` (T, E, C, p, p).
+def convolve_grouped(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+    """Cells (b, T, Gh, Gw, E) of `images` (b, T, C, H, W), whose blocks of p x p pixels meet `kernels`, those of all
+    samples or of each, (1 or b, T, E, C, p, p).
 
-    CPU kernels rearrange what they are given. In strips that stay in the cache 200 bands of 1024 x 1024 pixels take
-    0.30 s instead of 0.83 s. The cells come out contiguous: all that follows reads them position by position.
+    One group a date and set of weights: the image is read in place, no block is copied.
     """
-    num_dates, _, num_bands, cell_size, _ = kernels.shape
+    num_sets, num_dates, *_, cell_size = kernels.shape
+    images = images.reshape(len(images) // num_sets, -1, *images.shape[3:])
+    cells = F.conv2d(images, kernels.flatten(0, 2), stride=cell_size, groups=num_sets * num_dates)
+    return rearrange(cells, "n (s t e) h w -> (s n) t h w e", s=num_sets, t=num_dates)
+
+
+def convolve_in_strips(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+    """What `convolve_grouped` gives, for CPUs, whose kernels rearrange what they are given.
+
+    In strips that stay in the cache 200 bands of 1024 x 1024 pixels take 0.30 s instead of 0.83 s. The cells come out
+    contiguous: all that follows reads them position by position.
+    """
+    num_dates, _, num_bands, cell_size, _ = kernels.shape[1:]
     rows = max(STRIP_VALUES // (images[0, 0, :, 0].numel() * cell_size), 1) * cell_size
     memory_format = torch.channels_last if num_bands <= FEW_BANDS else torch.contiguous_format
-    strips = [
-        F.conv2d(strip, kernel, stride=cell_size).permute(0, 2, 3, 1).contiguous()
-        for date in range(num_dates)
-        for kernel in [kernels[date].contiguous(memory_format=memory_format)]
-        for strip in images[:, date].split(rows, dim=2)
-    ]
-    cells = strips[0] if len(strips) == 1 else torch.cat(strips, dim=1)
-    return cells.unflatten(1, (num_dates, -1))
+    samples = []
+    for group, dates in zip(images.chunk(len(kernels)), kernels, strict=True):
+        strips = []
+        for index, kernel in enumerate(dates):
+            kernel = kernel.contiguous(memory_format=memory_format)
+            for strip in group[:, index].split(rows, dim=2):
+                strips.append(F.conv2d(strip, kernel, stride=cell_size).permute(0, 2, 3, 1).contiguous())
+        samples.append(concatenate(strips, dim=1).unflatten(1, (num_dates, -1)))
+    return concatenate(samples, dim=0)
+
+
+def concatenate(parts: list[torch.Tensor], dim: int) -> torch.Tensor:
+    """`torch.cat` that does not copy a part that is all there is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
 class STSUNInputModule(nn.Module):
@@ -578,16 +596,9 @@ class STSUNInputModule(nn.Module):
         if cell_size == 1:
             cells = torch.matmul(pixel_values.flatten(3).transpose(2, 3), kernels[..., 0, 0].transpose(2, 3))
             cells = cells.unflatten(2, grid)
-        elif pixel_values.device.type == "cpu":
-            sets = zip(pixel_values.chunk(kernels.shape[0]), kernels, strict=True)
-            parts = [convolve_on_cpu(images, kernel) for images, kernel in sets]
-            cells = parts[0] if len(parts) == 1 else torch.cat(parts)
         else:
-            # One group a date and set of weights: the convolution reads the image in place, no block is copied.
-            num_sets = kernels.shape[0]
-            images = pixel_values.reshape(num_samples // num_sets, -1, *pixel_values.shape[3:])
-            cells = F.conv2d(images, kernels.flatten(0, 2), stride=cell_size, groups=num_sets * num_dates)
-            cells = rearrange(cells, "n (s t e) h w -> (s n) t h w e", s=num_sets, t=num_dates)
+            convolve = convolve_in_strips if pixel_values.device.type == "cpu" else convolve_grouped
+            cells = convolve(pixel_values, kernels)
         if pixel_mask is None:
             return cells.add_(bias[:, :, None, None]), None
         share = F.avg_pool2d(pixel_mask.to(cells.dtype), cell_size).unsqueeze(-1)

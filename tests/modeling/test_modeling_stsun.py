@@ -433,14 +433,20 @@ def test_cells_with_few_valid_pixels_speak_as_loudly_as_full_ones():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("values", [1, 13 * 2 * 3, 700])
+@pytest.mark.parametrize("strip_values", [1, 13 * 2 * 3, 700])
 @pytest.mark.parametrize("few_bands", [0, 16])
-def test_strips_and_layouts_of_an_image_give_what_the_image_gives(model, monkeypatch, values, few_bands):
-    sample = make_sample(8, height=23, width=13, cell_size=2)
-    whole = model(**sample).logits
-    monkeypatch.setattr("modeling_stsun.modeling_stsun.STRIP_VALUES", values)
-    monkeypatch.setattr("modeling_stsun.modeling_stsun.FEW_BANDS", few_bands)
-    assert_close(model(**sample).logits, whole, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("num_sets", [1, 4])
+def test_blocks_meet_their_weights_on_every_device(monkeypatch, strip_values, few_bands, num_sets):
+    monkeypatch.setattr(modeling_stsun, "STRIP_VALUES", strip_values)
+    monkeypatch.setattr(modeling_stsun, "FEW_BANDS", few_bands)
+    g = torch.Generator().manual_seed(0)
+    images, kernels = torch.randn(4, 2, 3, 12, 10, generator=g), torch.randn(num_sets, 2, 5, 3, 2, 2, generator=g)
+    blocks = images.unflatten(4, (5, 2)).unflatten(3, (6, 2))
+    expected = torch.einsum("btcyixj,btecij->btyxe", blocks, kernels.expand(4, -1, -1, -1, -1, -1))
+    strips = modeling_stsun.convolve_in_strips(images, kernels)
+    assert_close(strips, expected, **CLOSE)
+    assert strips.is_contiguous()
+    assert_close(modeling_stsun.convolve_grouped(images, kernels), expected, **CLOSE)
 
 
 @torch.no_grad()
