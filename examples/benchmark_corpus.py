@@ -561,9 +561,7 @@ def run_method(arguments: argparse.Namespace, method: str, seed: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(json_ready(result | {"run": machine})))
 
-    machine = describe_machine(
-        argparse.Namespace(device="cpu", dtype="float32", compile=False, batch_size=arguments.batch_size)
-    )
+    machine = describe_machine("cpu", f"device cpu, float32, batch {arguments.batch_size}")
 
     folders = source_folders(arguments)
     names = {folder: DatasetDescription.read(folder / "dataset.json").name for folder in folders}

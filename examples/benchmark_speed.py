@@ -382,28 +382,22 @@ def front_table(rows: list[dict[str, Any]], machine: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe_machine(arguments: argparse.Namespace) -> str:
-    """Machine, versions and commit."""
+def describe_machine(device: str, run: str = "") -> str:
+    """Machine, what was `run` on it, versions and commit."""
     processor = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), processor)
-    if arguments.device != "cpu":
+    if device != "cpu":
         processor += f", {torch.cuda.get_device_name()}"
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:
         commit = ""
-    timed = (
-        f" device {arguments.device}, {arguments.dtype}{', compiled' if arguments.compile else ''}, batch "
-        f"{arguments.batch_size};"
-    )
-    return (
-        f"{processor}, {torch.get_num_threads()} threads;{'' if arguments.front else timed} Python "
-        f"{platform.python_version()}, torch {torch.__version__}, transformers {version('transformers')}; commit "
-        f"{commit or 'unknown'}"
-    )
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {version('transformers')}"
+    parts = [f"{processor}, {torch.get_num_threads()} threads", run, versions, f"commit {commit or 'unknown'}"]
+    return "; ".join(part for part in parts if part)
 
 
 COLUMNS = {
@@ -477,14 +471,16 @@ def main() -> None:
         print(json.dumps(measure(arguments, preset, tuple(map(int, setting)))))
         return
     rows: list[dict[str, Any]] = []
-    machine = describe_machine(arguments)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     if arguments.front:
-        save(
-            rows := collect_front(arguments.front), front_table(rows, machine), machine, arguments.output_dir / "front"
-        )
-        print(front_table(rows, machine))
+        machine = describe_machine(arguments.device)
+        rows = collect_front(arguments.front)
+        report = front_table(rows, machine)
+        save(rows, report, machine, arguments.output_dir / "front")
+        print(report)
         return
+    timed = f"device {arguments.device}, {arguments.dtype}{', compiled' if arguments.compile else ''}"
+    machine = describe_machine(arguments.device, f"{timed}, batch {arguments.batch_size}")
     if arguments.scaling:
         jobs: list[tuple[Any, ...]] = [(preset,) for preset in arguments.presets]
     else:
