@@ -61,6 +61,7 @@ DIFFERENCE_GAIN = 4.0
 
 # Values of an image that a CPU convolves at once on the input side: 4 MiB.
 STRIP_VALUES = 2**20
+# An older torch does not tell; attention is then left to its fused kernel.
 CPU_HAS_BFLOAT16 = getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
 # Scores of attention that a CPU works on at once in bfloat16: 4 MiB.
 SCORE_VALUES = 2**21
