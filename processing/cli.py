@@ -215,8 +215,8 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype",
         choices=["auto", "float32", "bfloat16"],
         default="auto",
-        help="of weights and activations: bfloat16 takes half the memory and, where the processor has instructions for "
-        "it, half the time (default: that of the checkpoint)",
+        help="of weights and activations: bfloat16 takes half the memory and, with wide presets on processors that "
+        "have instructions for it, half the time (default: that of the checkpoint)",
     )
     again = predict.add_argument_group("unfinished work")
     again.add_argument("--restart", action="store_true", help="discard that of an earlier command")

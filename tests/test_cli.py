@@ -52,8 +52,19 @@ def test_predict_writes_a_map_on_the_grid_of_the_input(checkpoint, rasters, tmp_
         assert set(np.unique(written.read())) <= {0, 1}
 
 
-@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
-def test_the_checkpoint_of_the_package_is_the_default_and_knows_the_synthetic_world(tmp_path, dtype):
+def test_half_precision_is_asked_for_by_name_and_moves_probabilities_a_little(checkpoint, rasters, tmp_path):
+    maps = {}
+    for dtype in ("float32", "bfloat16", "auto"):
+        out, probabilities = tmp_path / f"{dtype}.tif", tmp_path / f"{dtype}_probabilities.tif"
+        options = ("--dtype", dtype, "--task", "binary_change_detection", "--probabilities", str(probabilities))
+        assert predict(checkpoint, out, *options, *rasters) == 0
+        with rasterio.open(probabilities) as written:
+            maps[dtype] = written.read().astype(float) * written.scales[0]
+    assert np.array_equal(maps["auto"], maps["float32"])
+    assert 0 < np.abs(maps["bfloat16"] - maps["float32"]).max() < 0.1
+
+
+def test_the_checkpoint_of_the_package_is_the_default_and_knows_the_synthetic_world(tmp_path):
     world = SyntheticDataset(
         4, sensors=("landsat-5-tm",), tasks=("semantic_segmentation",), sizes=(80, 80), num_dates=(1, 1), seed=5
     )
@@ -61,8 +72,7 @@ def test_the_checkpoint_of_the_package_is_the_default_and_knows_the_synthetic_wo
     for index, sample in enumerate(world):
         rasters = write_series(sample.series, tmp_path / f"series_{index}")
         out = tmp_path / f"maps_{index}.tif"
-        options = ("-o", str(out), "--dtype", dtype, "--classes", *sample.classes)
-        assert main(["predict", *SEGMENTATION, *map(str, rasters), *options]) == 0
+        assert main(["predict", *SEGMENTATION, "-o", str(out), *map(str, rasters), "--classes", *sample.classes]) == 0
         with rasterio.open(out) as written:
             right.append((written.read() == sample.labels)[sample.labels != 255].mean())
     # The most common class alone covers less than half.
