@@ -24,6 +24,7 @@ operations that the presets take for (1, 3, 512), in front.md and front.csv.
 
 import argparse
 import csv
+import ctypes
 import json
 import os
 import platform
@@ -137,6 +138,9 @@ def peak_memory(run: Callable[[], Any], device: str) -> int | None:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
+    # What was freed but is still held would hide what a run needs.
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
     # Writing 5 sets the peak of the resident memory back to what is resident now (proc(5)).
     Path("/proc/self/clear_refs").write_text("5")
     held = status("VmRSS")
@@ -317,7 +321,9 @@ def scaling_table(rows: list[dict[str, Any]], machine: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-# Scores of metrics.json: task, score, heading.
+# Settings of metrics.json that runs of one row share.
+RECIPE = ("preset", "config", "steps", "batch_size", "optimizer", "learning_rate", "bfloat16")
+# Its scores: task, score, heading.
 SCORES = (
     ("semantic_segmentation", "mean_iou", "segmentation mIoU"),
     ("semantic_change_detection", "mean_iou", "semantic change mIoU"),
@@ -331,25 +337,28 @@ def collect_front(paths: list[Path]) -> list[dict[str, Any]]:
     for path in paths:
         metrics = json.loads(path.read_text())
         training = metrics["training"]
-        recipe = (training["preset"], training["config"], training["steps"], training["batch_size"])
-        runs.setdefault((*recipe, training["learning_rate"]), []).append(metrics)
+        runs.setdefault(tuple(training[name] for name in RECIPE), []).append(metrics)
     rows = []
-    for (preset, config, steps, batch_size, learning_rate), group in runs.items():
+    for values, group in runs.items():
+        recipe = dict(zip(RECIPE, values, strict=True))
+        preset, config = recipe.pop("preset"), recipe.pop("config")
         seeds = [metrics["training"]["seed"] for metrics in group]
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"Two runs of {preset} with {steps} steps have the same seed: {sorted(seeds)}. Name one.")
+            raise ValueError(
+                f"Two runs of {preset} with {recipe} have the same seed: {sorted(seeds)}. Give one of them."
+            )
         row: dict[str, Any] = {
             "preset": preset if config == "{}" else f"{preset} {config}",
             "forward_gflop": count_operations(preset, (1, 3, 512), 1, training=False, **json.loads(config)) / 1e9,
-            "steps": steps,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
+            **recipe,
             "seeds": len(seeds),
         }
         for task, score, _ in SCORES:
             values = [metrics["unseen_sensors"]["all"][task][score] for metrics in group]
             row[f"{task}_{score}"] = statistics.mean(values)
             row[f"{task}_{score}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        # Of the time alone: scores do not depend on the machine.
+        row["run"] = " / ".join(sorted({metrics.get("run", "not recorded") for metrics in group}))
         row["training_s"] = statistics.mean(metrics["training"]["seconds"] for metrics in group)
         rows.append(row)
     return sorted(rows, key=lambda row: (row["forward_gflop"], row["steps"], row["learning_rate"]))
@@ -361,13 +370,15 @@ def front_table(rows: list[dict[str, Any]], machine: str) -> str:
         "preset",
         "forward GFLOP",
         "steps x scenes",
-        "learning rate",
+        "optimizer",
         "seeds",
         *(heading for *_, heading in SCORES),
         "training s",
+        "on",
     ]
     lines = [
-        f"# Accuracy against operations\n\nScenes of the synthetic world by sensors never trained on; {machine}\n",
+        "# Accuracy against operations\n",
+        f"Scenes of the synthetic world by sensors never trained on. Table: {machine}\n",
         "| " + " | ".join(headings) + " |",
         "|" + " --- |" * len(headings),
     ]
@@ -377,7 +388,8 @@ def front_table(rows: list[dict[str, Any]], machine: str) -> str:
             deviation = row[f"{task}_{score}_std"]
             scores.append(f"{row[f'{task}_{score}']:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}"))
         cells = [row["preset"], f"{row['forward_gflop']:.3g}", f"{row['steps']} x {row['batch_size']}"]
-        cells += [f"{row['learning_rate']:g}", str(row["seeds"]), *scores, f"{row['training_s']:.0f}"]
+        cells.append(f"{row['optimizer']} {row['learning_rate']:g}{', bfloat16' if row['bfloat16'] else ''}")
+        cells += [str(row["seeds"]), *scores, f"{row['training_s']:.0f}", row["run"]]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

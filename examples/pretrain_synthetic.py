@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 import torch
+from benchmark_speed import describe_machine
 
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
 from modeling_stsun.configuration_stsun import PRESETS
@@ -111,6 +112,7 @@ def main() -> None:
     processor.save_pretrained(arguments.output_dir)
     metrics = {
         "unseen_sensors": evaluate(model, processor, UNSEEN_SENSORS, arguments.seed),
+        "run": describe_machine(arguments.device),
         "training": vars(arguments) | {"output_dir": None, "seconds": round(seconds)},
     }
     write_whole(arguments.output_dir / "metrics.json", json.dumps(json_ready(metrics), indent=2))

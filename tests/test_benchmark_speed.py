@@ -33,9 +33,10 @@ def test_a_setting_is_measured(tmp_path):
     assert 2.5 < float(row["training_gflop"]) / float(row["forward_gflop"]) < 3.5
 
 
-def write_scores(folder, preset, seed, score):
+def write_scores(folder, preset, seed, score, bfloat16=False):
     folder.mkdir(parents=True)
-    training = {"preset": preset, "config": "{}", "steps": 10, "batch_size": 8, "learning_rate": 1e-3, "seed": seed}
+    training = {"preset": preset, "config": "{}", "steps": 10, "batch_size": 8, "seed": seed}
+    training |= {"optimizer": "adamw", "learning_rate": 1e-3, "bfloat16": bfloat16}
     scores = {
         "semantic_segmentation": {"mean_iou": score},
         "semantic_change_detection": {"mean_iou": score},
@@ -60,6 +61,11 @@ def test_scores_of_presets_are_set_beside_their_operations(tmp_path):
     assert "0.400 ± 0.141" in report
     # As many headings as cells.
     assert len({line.count("|") for line in report.splitlines() if line.startswith("|")}) == 1
+
+    # Another recipe is another row, with the same seed, too.
+    other = write_scores(tmp_path / "other", "small", 0, 0.4, bfloat16=True)
+    assert run("--front", *paths, other, "--output_dir", tmp_path).returncode == 0
+    assert len(list(csv.DictReader((tmp_path / "front.csv").open()))) == 3
 
     twice = run("--front", *paths, paths[-1], "--output_dir", tmp_path)
     assert twice.returncode != 0
