@@ -58,16 +58,16 @@ from modeling_stsun.configuration_stsun import PRESETS
 from modeling_stsun.loss_stsun import dense_prediction_loss
 from modeling_stsun.modeling_stsun import STSUNTemporalModule
 from stsun_processing import STSUNCollator
-from stsun_processing.augmentation import Augmentation
-from stsun_processing.dataset_description import DatasetDescription, SampleRecord
-from stsun_processing.datasets import FolderDataset, Sample, SampleReader, Window, band_statistics
-from stsun_processing.inference import default_checkpoint, load_checkpoint, predict_scene
+from stsun_processing.data.augmentation import Augmentation
+from stsun_processing.data.datasets import FolderDataset, Sample, SampleReader, Window, band_statistics
+from stsun_processing.data.description import DatasetDescription, SampleRecord
+from stsun_processing.data.sampling import LossShares, MixtureBatchSampler, MixtureDataset
 from stsun_processing.metadata import CHANGE_CLASSES, IGNORE_INDEX
 from stsun_processing.metrics import json_ready
-from stsun_processing.optimization import MuonAdamW, fit
-from stsun_processing.sampling import LossShares, MixtureBatchSampler, MixtureDataset
-from stsun_processing.training import WINDOWS, TaskScores, evaluate_sources, with_new_output_module, write_whole
-from stsun_processing.visualization import default_colours
+from stsun_processing.scenes.predictor import default_checkpoint, load_checkpoint, predict_scene
+from stsun_processing.scenes.visualization import default_colours
+from stsun_processing.training.optimization import MuonAdamW, fit
+from stsun_processing.training.run import WINDOWS, TaskScores, evaluate_sources, with_new_output_module, write_whole
 
 APPROACHES = ("unified", "single", "unet", "segformer", "forest")
 ABLATIONS = {

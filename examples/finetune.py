@@ -4,7 +4,7 @@
     python examples/finetune.py --config examples/finetune.yaml --steps 500      # a file, and what differs from it
     accelerate launch examples/finetune.py --config examples/finetune.yaml       # several processes
 
-A source is a folder with a dataset.json (see stsun_processing.dataset_description) or the word `synthetic`; `--help`
+A source is a folder with a dataset.json (see stsun_processing.data.description) or the word `synthetic`; `--help`
 lists all settings. The output folder receives what the Hub needs (weights, config, processor, a card with the measured
 scores), log.jsonl and, for `--resume True`, the states of the run. Where there are validation splits, the weights that
 scored best on them are those that are kept.
@@ -30,9 +30,9 @@ from transformers import BatchFeature, get_cosine_schedule_with_warmup
 
 from modeling_stsun import STSUNForDensePrediction
 from stsun_processing import DatasetError, STSUNCollator
-from stsun_processing.optimization import MuonAdamW
-from stsun_processing.sampling import LossShares
-from stsun_processing.training import (
+from stsun_processing.data.sampling import LossShares
+from stsun_processing.training.optimization import MuonAdamW
+from stsun_processing.training.run import (
     FinetuneArguments,
     JsonLinesTracker,
     Scores,

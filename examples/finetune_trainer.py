@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, get_cosine_schedule_with_warmup, set_seed
 
 from stsun_processing import DatasetError, STSUNCollator
-from stsun_processing.datasets import FolderDataset, Tiles
-from stsun_processing.optimization import MuonAdamW
-from stsun_processing.training import (
+from stsun_processing.data.datasets import FolderDataset, Tiles
+from stsun_processing.training.optimization import MuonAdamW
+from stsun_processing.training.run import (
     BatchScores,
     FinetuneArguments,
     Scores,

@@ -6,27 +6,31 @@ Installed as `stsun_processing`. Names are imported on first use, so that what n
 from importlib import import_module
 from typing import Any
 
+from . import _moved
+
 _MODULES = {
-    "augmentation": ("Augmentation",),
-    "collator": ("STSUNCollator",),
-    "converters": ("convert",),
-    "dataset_description": ("DatasetError",),
-    "dataset_inspection": ("inspect_dataset",),
-    "datasets": ("FolderDataset", "Sample", "band_statistics"),
+    "data.augmentation": ("Augmentation",),
+    "data.collator": ("STSUNCollator",),
+    "data.converters": ("convert",),
+    "data.datasets": ("FolderDataset", "Sample", "band_statistics"),
+    "data.description": ("DatasetError",),
+    "data.inspection": ("inspect_dataset",),
     "image_processing_stsun": ("STSUNImageProcessor",),
-    "inference": ("ScenePredictor", "load_checkpoint", "predict_raster", "predict_scene"),
     "metadata": ("Acquisition", "Band", "ImageSeries", "MetadataError"),
     "metrics": ("ConfusionMatrix",),
-    "raster": ("open_series", "read_series"),
-    "raster_metadata": ("RasterError",),
-    "raster_output": ("MapWriter", "write_quick_look"),
-    "sensors": ("SENSORS", "find_sensor", "sensor_bands"),
-    "synthetic": ("SyntheticDataset", "make_scene"),
-    "vector_output": ("write_polygons",),
+    "rasters.sensors": ("SENSORS", "find_sensor", "sensor_bands"),
+    "rasters.series": ("open_series", "read_series"),
+    "rasters.statements": ("RasterError",),
+    "scenes.predictor": ("ScenePredictor", "load_checkpoint", "predict_raster", "predict_scene"),
+    "scenes.raster_output": ("MapWriter", "write_quick_look"),
+    "scenes.vector_output": ("write_polygons",),
+    "synthetic.scene": ("SyntheticDataset", "make_scene"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = sorted(_HOMES)
+
+_moved.install()
 
 
 def __getattr__(name: str) -> Any:

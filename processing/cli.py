@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .raster import RasterSeries
+    from .rasters.series import RasterSeries
 
 # Everything heavy is imported by the command that needs it: `stsun --help` must not wait for torch.
 
@@ -103,7 +103,7 @@ def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(arguments: argparse.Namespace) -> "RasterSeries":
-    from .raster import open_series
+    from .rasters.series import open_series
 
     sensor = arguments.sensor or ""
     return open_series(
@@ -244,7 +244,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> None:
     if len(arguments.rasters) == 1 and (Path(arguments.rasters[0]) / "dataset.json").is_file():
-        from .dataset_inspection import inspect_dataset
+        from .data.inspection import inspect_dataset
 
         report = inspect_dataset(arguments.rasters[0])
         print(report)
@@ -252,14 +252,14 @@ def _inspect(arguments: argparse.Namespace) -> None:
             number = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
             raise ValueError(f"{number} in {arguments.rasters[0]}, listed above.")
         return
-    from .raster import describe
+    from .rasters.series import describe
 
     with _open(arguments) as source:
         print(describe(source))
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from .converters import convert
+    from .data.converters import convert
 
     for note in convert(arguments.name, arguments.source, arguments.target):
         print(note)
@@ -272,12 +272,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     for path in files:
         if any(Path(raster).resolve() == Path(path).resolve() for raster in arguments.rasters):
             raise ValueError(f"The output {path} is one of the inputs and would replace it. Name another file.")
-    from .raster_output import check_writable
+    from .scenes.raster_output import check_writable
 
     check_writable(arguments.output)
     import torch
 
-    from .inference import default_checkpoint, join_processes, load_checkpoint, predict_raster
+    from .scenes.predictor import default_checkpoint, join_processes, load_checkpoint, predict_raster
 
     with _open(arguments) as source:
         device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -318,7 +318,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _sensors(arguments: argparse.Namespace) -> None:
-    from .sensors import SENSORS, find_sensor, sensor_bands
+    from .rasters.sensors import SENSORS, find_sensor, sensor_bands
 
     if arguments.name is None:
         for name, sensor in SENSORS.items():

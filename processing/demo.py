@@ -32,20 +32,20 @@ from transformers import AutoModelForUniversalSegmentation
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction
 from modeling_stsun.configuration_stsun import PRESETS
 
-from .augmentation import Augmentation
-from .collator import STSUNCollator
-from .datasets import Sample
+from .data.augmentation import Augmentation
+from .data.collator import STSUNCollator
+from .data.datasets import Sample
+from .data.sampling import MixtureBatchSampler, MixtureDataset
 from .image_processing_stsun import STSUNImageProcessor
-from .inference import predict_raster, predict_scene
 from .metadata import CHANGE_CLASSES, TASKS, Acquisition, default_outputs
 from .metrics import ConfusionMatrix, change_scores, json_ready
-from .optimization import MuonAdamW, fit
-from .raster import open_series
-from .raster_output import check_writable, write_series
-from .sampling import MixtureBatchSampler, MixtureDataset
-from .sensors import sensor_bands
-from .synthetic import CLASSES, SyntheticDataset, make_scene
-from .visualization import colour_map, default_colours, mosaic, quick_look
+from .rasters.sensors import sensor_bands
+from .rasters.series import open_series
+from .scenes.predictor import predict_raster, predict_scene
+from .scenes.raster_output import check_writable, write_series
+from .scenes.visualization import colour_map, default_colours, mosaic, quick_look
+from .synthetic.scene import CLASSES, SyntheticDataset, make_scene
+from .training.optimization import MuonAdamW, fit
 
 SEEN_SENSORS = ("sentinel-2", "landsat-8-oli-tirs", "planetscope-superdove", "spot-6-7", "modis")
 UNSEEN_SENSORS = ("worldview-3", "landsat-5-tm", "gaofen-1-wfv", "spot-5")

@@ -15,6 +15,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,13 @@ class DensePredictionPipeline(Pipeline):
     @staticmethod
     def read_rasters(paths: PathLike | Sequence[PathLike], options: Mapping[str, Any]) -> ImageSeries:
         """A series from raster files."""
-        from .raster import read_series
-
+        try:
+            read_series = import_module("stsun_processing").read_series
+        except ImportError as error:
+            raise ImportError(
+                "Paths of rasters are read by the package (pip install stsun); arrays and ImageSeries need no more "
+                f"than this checkpoint. {error}"
+            ) from error
         if unused := sorted(set(options) - {*_REQUEST, *_RASTERS}):
             raise ValueError(f"{', '.join(unused)} describe arrays; rasters take {', '.join(_RASTERS)}.")
         return read_series(paths, **{name: options[name] for name in _RASTERS if name in options})

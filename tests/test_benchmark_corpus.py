@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from stsun_processing.sensors import sensor_bands
+from stsun_processing.rasters.sensors import sensor_bands
 
 from .test_finetune import make_folder
 

@@ -11,8 +11,8 @@ import rasterio
 
 from stsun_processing import Acquisition, Band, ImageSeries, SyntheticDataset
 from stsun_processing.cli import main
-from stsun_processing.inference import default_checkpoint
-from stsun_processing.raster_output import write_series
+from stsun_processing.scenes.predictor import default_checkpoint
+from stsun_processing.scenes.raster_output import write_series
 from tests.conftest import small_config
 
 BANDS = (Band("B02", 492, 66), Band("B08", 833, 106))

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
 from stsun_processing import Band, SyntheticDataset
-from stsun_processing.raster_output import write_series
+from stsun_processing.scenes.raster_output import write_series
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPT, TRAINER = EXAMPLES / "finetune.py", EXAMPLES / "finetune_trainer.py"

@@ -14,7 +14,7 @@ from transformers import pipeline
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation
-from stsun_processing.inference import load_checkpoint
+from stsun_processing.scenes.predictor import load_checkpoint
 from tests.fake_hub import fake_hub
 
 BANDS = [{"name": str(nm), "kind": "reflective", "center_nm": nm, "fwhm_nm": 20.0} for nm in (490.0, 560.0, 665.0)]
@@ -104,7 +104,7 @@ def test_a_folder_loads_without_the_package(run):
     run(LOAD_EVERYTHING)
 
 
-def test_the_pipeline_runs_from_a_folder_without_the_package_and_reads_rasters_only_with_rasterio(run, folder):
+def test_the_pipeline_runs_from_a_folder_without_the_package_and_reads_rasters_only_with_it(run, folder):
     run("""
     pipe = pipeline("dense-prediction", model={name!r}, trust_remote_code=True)
     result = pipe(pixels, task="semantic_change_detection", bands=bands)
@@ -112,7 +112,7 @@ def test_the_pipeline_runs_from_a_folder_without_the_package_and_reads_rasters_o
     try:
         pipe("scene.tif")
     except ImportError as error:
-        assert "pip install rasterio" in str(error), error
+        assert "pip install stsun" in str(error), error
     else:
         raise AssertionError
     """)
@@ -172,7 +172,7 @@ def test_pushed_to_the_hub_and_loaded_by_branch_tag_and_commit(run, folder, tmp_
     run(LOAD_EVERYTHING, environment | {"HF_HUB_OFFLINE": "1"}, name="org/stsun", revision=commit)
 
 
-def test_a_pipeline_loaded_from_the_hub_reads_rasters(run, folder, tmp_path, pixels):
+def test_a_pipeline_loaded_from_the_hub_reads_rasters_through_the_package(run, folder, tmp_path, pixels):
     rasterio = pytest.importorskip("rasterio")
     path = tmp_path / "scene_2024-06-01.tif"
     with rasterio.open(path, "w", driver="GTiff", width=17, height=20, count=3, dtype="float32") as file:
@@ -185,7 +185,7 @@ def test_a_pipeline_loaded_from_the_hub_reads_rasters(run, folder, tmp_path, pix
         pipe = pipeline("dense-prediction", model={{name!r}}, trust_remote_code=True)
         assert pipe("{path}", gsd_m=10)["maps"].shape == (1, 20, 17)
         """,
-        absent=("modeling_stsun", "stsun_processing"),
+        absent=("modeling_stsun",),
         name="org/stsun",
     )
 

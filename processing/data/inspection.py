@@ -1,0 +1,172 @@
+# Copyright 2026 The STSUN Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a folder data set holds, and all that is wrong with it, found before training does."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..metadata import CHANGE_CLASSES, ImageSeries
+from .datasets import SampleReader
+from .description import DatasetDescription, DatasetError, SampleRecord
+
+
+@dataclass
+class DatasetReport:
+    """What [`inspect_dataset`] found; `str()` of it is a page of text.
+
+    Args:
+        description: the dataset.json.
+        split_sizes: number of samples by split.
+        pixels: {task: {split: pixels of each class, then pixels without a label}}.
+        series: metadata of the images of each sample that can be read.
+        sizes: number of samples by (height, width).
+        faults: what is wrong, each naming its sample, file or split; training would refuse it or learn nothing from it.
+        notes: what may be meant.
+    """
+
+    description: DatasetDescription
+    split_sizes: dict[str, int]
+    pixels: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    series: list[ImageSeries] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def class_names(self, task: str) -> tuple[str, ...]:
+        """Names of the classes of a task."""
+        return CHANGE_CLASSES if task == "binary_change_detection" else self.description.class_names
+
+    def __str__(self) -> str:
+        sizes = (f"{height} x {width}" for (height, width) in self.sizes.elements())
+        lines = [
+            f"{self.description.name}: {len(self.description.records)} samples, "
+            + ", ".join(f"{split} {count}" for split, count in self.split_sizes.items()),
+            f"tasks   {', '.join(self.description.tasks)}",
+            f"sizes   {_most_common(sizes)} (rows x columns)",
+            f"dates   {self._dates()}",
+            f"gsd     {_most_common('unknown' if s.gsd_m is None else f'{s.gsd_m:g} m' for s in self.series)}",
+        ]
+        for bands in dict.fromkeys(acquisition.bands for series in self.series for acquisition in series.acquisitions):
+            shown = ", ".join(
+                f"{band.name} ({band.type}{'' if band.center_nm is None else f' {band.center_nm:g} nm'})"
+                for band in bands
+            )
+            lines.append(f"bands   {len(bands)}: {shown}")
+        for task, by_split in self.pixels.items():
+            names = [*self.class_names(task), "(not labelled)"]
+            width = max(map(len, names))
+            lines += ["", f"{task}, pixels", "  " + " " * width + "".join(f"{split:>21s}" for split in by_split)]
+            totals = {split: max(int(counts.sum()), 1) for split, counts in by_split.items()}
+            for position, name in enumerate(names):
+                cells = "".join(
+                    f"{counts[position]:>13d} {counts[position] / totals[split]:>6.1%}"
+                    for split, counts in by_split.items()
+                )
+                lines.append(f"  {name:{width}s}{cells}")
+        for title, entries in (("notes", self.notes), ("faults", self.faults)):
+            lines += ["", f"{title}: {len(entries) or 'none'}", *(f"  {entry}" for entry in entries)]
+        return "\n".join(lines)
+
+    def _dates(self) -> str:
+        counts = _most_common(len(series.acquisitions) for series in self.series)
+        known = [a.datetime for series in self.series for a in series.acquisitions if a.datetime is not None]
+        total = sum(len(series.acquisitions) for series in self.series)
+        if not known:
+            return f"{counts} a sample, all unknown"
+        unknown = f", {total - len(known)} of {total} unknown" if len(known) < total else ""
+        return f"{counts} a sample, {min(known).date()} to {max(known).date()}{unknown}"
+
+
+def _most_common(values: Iterable[object]) -> str:
+    """The values met, the most frequent first."""
+    counts = Counter(values).most_common()
+    shown = ", ".join(f"{value}" if len(counts) == 1 else f"{value} ({count} times)" for value, count in counts[:5])
+    return shown + (f" and {len(counts) - 5} more" if len(counts) > 5 else "") if counts else "-"
+
+
+def inspect_dataset(root: str | Path, progress: bool = True) -> DatasetReport:
+    """Reads all metadata and all labels of a folder data set, and notes every fault rather than the first.
+
+    Args:
+        root: the folder that holds `dataset.json`.
+        progress: whether a progress bar is shown.
+
+    Returns:
+        The report. Its `faults` name what [`FolderDataset`] would refuse (a missing file, sizes or grids that differ, a
+        wrong label id, an empty split) and samples that have nothing labelled, which teach nothing.
+
+    Raises:
+        DatasetError: `dataset.json` itself is missing or wrong: then there is nothing to go by.
+    """
+    description = DatasetDescription.read(Path(root) / "dataset.json")
+    reader = SampleReader(description)
+    report = DatasetReport(description, {split: len(names) for split, names in description.splits.items()})
+    if not description.splits:
+        report.faults.append("splits is empty: no sample is in any split.")
+    for split, names in description.splits.items():
+        if not names:
+            report.faults.append(f"Split {split!r} is empty. Give it samples, or remove it.")
+    homeless = sorted(set(description.records).difference(*description.splits.values()))
+    if homeless:
+        report.notes.append(f"{len(homeless)} samples are in no split: {', '.join(homeless[:5])} ...")
+
+    selected = [
+        (split, record)
+        for split, names in description.splits.items()
+        for record in (description.select(split, None) if names else ())
+    ]
+    seen: dict[str, ImageSeries | None] = {}
+    for split, record in tqdm(selected, desc="samples", disable=not progress):
+        if record.name not in seen:
+            seen[record.name] = _check_images(reader, record, report)
+        series = seen[record.name] or record.series
+        counts = report.pixels.setdefault(record.task, {}).setdefault(
+            split, np.zeros(len(report.class_names(record.task)) + 1, dtype=np.int64)
+        )
+        try:
+            found = reader.count_classes(replace(record, series=series))
+        except DatasetError as error:
+            report.faults.append(str(error))
+            continue
+        counts += found
+        if not found[:-1].any():
+            report.faults.append(
+                f"Sample {record.name!r} has no labelled pixel for {record.task}: all are {description.ignore_index}, "
+                f"the ignore_index ({', '.join(map(str, record.label_paths))}). Label it, or take it out of {split!r}."
+            )
+    for task, by_split in report.pixels.items():
+        for position, name in enumerate(report.class_names(task)):
+            met = [split for split, counts in by_split.items() if counts[position]]
+            if not met:
+                report.notes.append(f"Class {name!r} of {task} is met in no split.")
+            elif "train" in by_split and "train" not in met:
+                report.notes.append(f"Class {name!r} of {task} is met in {', '.join(met)}, but not in 'train'.")
+    return report
+
+
+def _check_images(reader: SampleReader, record: SampleRecord, report: DatasetReport) -> ImageSeries | None:
+    """What the rasters of a sample tell, or `None` where they cannot be used."""
+    report.sizes[record.height, record.width] += 1
+    try:
+        series = reader.check_images(record)
+    except DatasetError as error:
+        report.faults.append(str(error))
+        return None
+    report.series.append(series)
+    return series

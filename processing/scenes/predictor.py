@@ -1,0 +1,854 @@
+# Copyright 2026 The STSUN Authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Scene inference: a raster series of any size through the model, tile by tile, into georeferenced maps."""
+
+import hashlib
+import math
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar
+
+import numpy as np
+import rasterio
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from rasterio.errors import RasterioError
+from safetensors import SafetensorError
+from tqdm.auto import tqdm
+
+from modeling_stsun import STSUNForDensePrediction
+
+from ..image_processing_stsun import BY_KIND, Outputs, STSUNImageProcessor
+from ..metadata import CHANGE_CLASSES, IGNORE_INDEX, ImageSeries
+from ..rasters.series import PathLike, RasterSeries
+from ..rasters.statements import RasterError
+from .journal import Journal
+from .raster_output import (
+    WIDE_NODATA,
+    MapWriter,
+    RasterWriter,
+    check_writable,
+    open_quietly,
+    write_quick_look,
+)
+from .tiling import Block, plan_axis, plan_blocks
+from .visualization import Colour, default_colours
+
+# A date that holds no data in so many tiles is not looked at for its unit.
+MAX_CHECKED_TILES = 64
+# Probabilities and margins are stored as bytes: value = byte * PROBABILITY_SCALE, 255 = nodata.
+PROBABILITY_SCALE = 0.004
+# Of a block, which is finished and kept together: rows and columns of tiles. Blocks are wide, for the tiles at the left
+# edge of a strip are computed for its neighbour too.
+_BLOCK_TILES = (4, 32)
+# What the logits of a row of tiles of a block, and a finished block, may take of memory in bytes, if it takes more than
+# a single tile.
+_LOGIT_BYTES = 2**27
+_BLOCK_BYTES = 2**26
+# GDAL would take 5 % of the memory of the machine. This holds a row of tiles of common scenes, in strips or in blocks.
+_GDAL_CACHE_BYTES = 2**26
+# Batches that are read ahead of the model.
+_PREFETCHED_BATCHES = 2
+# Processes wait for the slowest one, however long it takes.
+_TIMEOUT = timedelta(days=365)
+# Raised when the blocks of earlier versions can no longer be used.
+_JOURNAL_VERSION = 1
+
+T = TypeVar("T")
+
+
+def default_checkpoint() -> Path:
+    """Folder of the checkpoint that comes with the package, trained on the synthetic world alone."""
+    here = Path(__file__).parents[1]
+    installed, checkout = here / "stsun_tiny", here.parent / "hub_cards" / "stsun-tiny"
+    return installed if installed.is_dir() else checkout
+
+
+def load_checkpoint(
+    name: str | Path, dtype: torch.dtype | str = "auto"
+) -> tuple[STSUNForDensePrediction, STSUNImageProcessor]:
+    """Loads model and processor of a checkpoint, strictly: every weight must be there, and no other.
+
+    Args:
+        name: a folder, or an id on the Hub.
+        dtype: that of the weights in memory; `"auto"` = as they were saved.
+
+    Raises:
+        ValueError: a local folder lacks the configuration, the weights or the processor; weights are missing, left over
+            or of another shape; or model and processor do not belong together.
+        OSError: nothing by that id on the Hub or in its cache.
+    """
+    folder = Path(name)
+    if folder.exists():
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        wanted = (
+            ("configuration", {"config.json"}),
+            ("weights", {"model.safetensors", "model.safetensors.index.json"}),
+            ("image processor", {"preprocessor_config.json"}),
+        )
+        for what, files in wanted:
+            if not found & files:
+                raise ValueError(
+                    f"Checkpoint {name} has no {what}: {' or '.join(sorted(files))} is not in it (found: "
+                    f"{', '.join(sorted(found)) or 'nothing'}). Save it with model.save_pretrained(...) and "
+                    "processor.save_pretrained(...)."
+                )
+    try:
+        model, info = STSUNForDensePrediction.from_pretrained(
+            name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except SafetensorError as error:
+        raise ValueError(
+            f"The weights of {name} cannot be read ({error}): the file is damaged. Copy it anew."
+        ) from error
+    faults = {key: sorted(map(str, value)) for key, value in info.items() if value and key != "error_msgs"}
+    if faults:
+        raise ValueError(f"The weights of {name} do not fit their configuration: {faults}.")
+    processor = STSUNImageProcessor.from_pretrained(name)
+    processor.check_config(model.config)
+    # As activations are laid out: the weights of convolutions are then not rearranged at every pass.
+    return model.eval().to(memory_format=torch.channels_last), processor
+
+
+@dataclass(frozen=True)
+class LogitStrip:
+    """Blended logits of some finished rows of a block.
+
+    Args:
+        row: first row.
+        column: first column.
+        logits: (maps, classes, rows, columns) float32, on the device of the model.
+        seen: (maps, rows, columns) bool: whether there are data to tell from; see [`ScenePredictor`].
+        described: (maps, rows, columns) bool: whether a date that the map describes holds data.
+    """
+
+    row: int
+    column: int
+    logits: torch.Tensor
+    seen: np.ndarray
+    described: np.ndarray
+
+
+@dataclass(frozen=True)
+class BlockMaps:
+    """A finished block.
+
+    Args:
+        block: where it lies.
+        maps: (maps, rows, columns) uint8, positions in the class names; 255 = nodata.
+        described: (maps, rows, columns) bool: whether a date that the map describes holds data.
+        probabilities: (maps, classes, rows, columns) uint8, in units of `PROBABILITY_SCALE`; 255 = nodata. `None` if
+            not asked for.
+        margins: (maps, rows, columns) uint8: probability of the best class less that of the second, likewise.
+    """
+
+    block: Block
+    maps: np.ndarray
+    described: np.ndarray
+    probabilities: np.ndarray | None = None
+    margins: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Tiles for one pass of the model, by row and column of tiles; without pixels where no map can tell anything."""
+
+    tiles: list[tuple[int, int]]
+    seen: list[np.ndarray]
+    described: list[np.ndarray]
+    full: list[int]
+    pixel_values: torch.Tensor | None
+    pixel_mask: torch.Tensor | None
+
+
+def prefetched(items: Iterator[T], count: int) -> Iterator[T]:
+    """Draws `items` in a thread, up to `count` ahead; what they raise is raised when its turn comes."""
+    results: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(count)
+    stopped = threading.Event()
+
+    def put(*result: Any) -> None:
+        while not stopped.is_set():
+            try:
+                return results.put(result, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def draw() -> None:
+        try:
+            for item in items:
+                put(item, None, False)
+                if stopped.is_set():
+                    return
+            put(None, None, True)
+        except BaseException as error:
+            put(None, error, True)
+
+    thread = threading.Thread(target=draw, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error, last = results.get()
+            if error is not None:
+                raise error
+            if last:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def bind_metadata(
+    model: STSUNForDensePrediction, metadata: Mapping[str, torch.Tensor], shape: tuple[int, ...], cell_size: int
+) -> Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]:
+    """The model as a function of pixels (B, T, C, H, W) and their mask (`None` = all valid) alone, to logits.
+
+    Args:
+        model: the model.
+        metadata: its other inputs for one sample; weights are generated from them once.
+        shape: (T, C, H, W) of the pixels.
+        cell_size: side of a cell in pixels.
+    """
+    # Every date, class and output of the only sample is real.
+    skipped = ("date_mask", "category_mask", "output_mask")
+    metadata = {key: value.to(model.device) for key, value in metadata.items() if key not in skipped}
+    pixels = torch.zeros(1, *shape, device=model.device)
+    return model.fold_metadata(pixel_values=pixels, cell_sizes=cell_size, **metadata)
+
+
+def describe_outputs(series: ImageSeries, task: str, outputs: Outputs) -> list[str]:
+    """One line a map: the task and the dates that it describes."""
+
+    def name(index: int) -> str:
+        date = series.acquisitions[index].datetime
+        return f"date {index + 1}" if date is None else date.date().isoformat()
+
+    return [f"{task} {' / '.join(dict.fromkeys(name(index) for index in (o[0], o[-1])))}" for o in outputs]
+
+
+def legend(classes: Sequence[str]) -> list[str]:
+    """Names of the values of a map: a class asked for alone is told from its absence, so 0 = not it, 1 = it."""
+    return [f"not {classes[0]}", classes[0]] if len(classes) == 1 else list(classes)
+
+
+class ScenePredictor:
+    """Predicts maps of a whole raster series, block by block.
+
+    Tiles overlap, and their logits are blended with shares that fall smoothly towards the tile's edges, so that no seam
+    shows (see [`~tiling.plan_axis`]). A block depends on nothing but its own pixels and those around them: blocks may
+    be predicted in any order, in several processes, or some today and some tomorrow. The tiles that cover a pixel are
+    always summed from the top left to the bottom right one, and always computed in the same batches, so that the result
+    is the same to the last bit on one machine with one number of threads. Another batch size, device or number of
+    threads may take other kernels, which round logits differently (float32: by about 1e-5 of their size).
+
+    Memory depends on tiles, batches, classes and bands, not on the size of the scene.
+
+    A map is nodata where no date holds data; a map of binary change is so wherever one of its two dates holds none.
+
+    Args:
+        model: a `STSUNForDensePrediction`, on the device to be used.
+        processor: the processor of the same checkpoint.
+        source: rasters, from [`open_series`], or a series with pixels.
+        task: name of the task.
+        classes: names of the classes, in the order of the map's values; `None` as in the processor.
+        outputs: what each map describes; `None` as in the processor.
+        tile_size: side of a tile in pixels.
+        overlap: pixels that neighbouring tiles share at least; more where tokens ask for it.
+        batch_size: tiles a forward pass; `None` = 4, but 1 on a CPU, where more take memory and no less time.
+        statistics: see the processor.
+        cell_size: see the processor; `None` = so that a tile takes at most `unified_size` cells.
+        probabilities: whether blocks hold the probability of each class.
+        margins: whether blocks hold the margin between the two best classes.
+        check_range: whether values that cannot be in the units that the statistics expect are refused.
+        progress: whether a progress bar is shown.
+
+    Attributes:
+        blocks: the blocks of the scene (see [`~tiling.Block`]).
+        timings: seconds spent so far: `read` (in the reading thread, beside the rest), `wait` (for it), `model` (on a
+            CPU; other devices compute on while the rest goes on), `blend`.
+
+    Raises:
+        ValueError: a request that the processor refuses, tile sizes that do not fit, model and processor of different
+            checkpoints, or values in another unit; all before the first tile is predicted.
+    """
+
+    def __init__(
+        self,
+        model: STSUNForDensePrediction,
+        processor: STSUNImageProcessor,
+        source: RasterSeries | ImageSeries,
+        task: str,
+        classes: Sequence[str] | None = None,
+        outputs: Outputs | None = None,
+        *,
+        tile_size: int = 256,
+        overlap: int = 64,
+        batch_size: int | None = None,
+        statistics: str | None = None,
+        cell_size: int | None = None,
+        probabilities: bool = False,
+        margins: bool = False,
+        check_range: bool = True,
+        progress: bool = True,
+    ):
+        if batch_size is None:
+            batch_size = 1 if model.device.type == "cpu" else 4
+        if tile_size < 1 or not 0 <= overlap < tile_size or batch_size < 1:
+            raise ValueError(
+                f"tile_size={tile_size}, overlap={overlap}, batch_size={batch_size}: sizes must be at least 1, and the "
+                "overlap smaller than the tile."
+            )
+        processor.check_config(model.config)
+        self.model, self.processor, self.task = model.eval(), processor, task
+        if isinstance(source, ImageSeries):
+            self.read, series, (height, width) = source.crop, source, source.size
+        else:
+            self.read, series, height, width = source.read, source.series, source.height, source.width
+        self.num_dates = len(series.acquisitions)
+        self.num_bands = max(len(acquisition.bands) for acquisition in series.acquisitions)
+        self.outputs = processor.resolve_outputs(task, outputs, self.num_dates)
+        self.classes = processor.resolve_classes(task, classes)
+        if len(self.classes) > IGNORE_INDEX:
+            raise ValueError(f"{len(self.classes)} classes were asked for; a map tells at most {IGNORE_INDEX} apart.")
+        self.statistics = processor.resolve_statistics(series, statistics) or BY_KIND
+        self.batch_size, self.progress = batch_size, progress
+        self.probabilities, self.margins = probabilities, margins
+        longest = min(tile_size, max(height, width))
+        self.cell_size = -(-longest // processor.unified_size) if cell_size is None else cell_size
+        if self.cell_size < 1:
+            raise ValueError(f"cell_size must be at least 1 pixel, got {self.cell_size}.")
+        self.height, self.width = height, width
+        token = self.cell_size * model.config.patch_size
+        self.rows = plan_axis(height, tile_size, overlap, token)
+        self.columns = plan_axis(width, tile_size, overlap, token)
+        self.blocks = plan_blocks(self.rows, self.columns, *self._block_tiles())
+        self.timings = dict.fromkeys(("read", "wait", "model", "blend"), 0.0)
+        if check_range:
+            self.check_values()
+        metadata = processor.pad(
+            [
+                processor.encode(
+                    self.read(0, 0, 1, 1),
+                    *(task, self.classes, self.outputs, None, self.statistics),
+                    cell_size=self.cell_size,
+                    check_range=False,
+                    allow_empty=True,
+                )
+            ]
+        )
+        self.apply = bind_metadata(
+            self.model,
+            {k: v for k, v in metadata.items() if k not in ("pixel_values", "pixel_mask", "cell_sizes")},
+            (self.num_dates, self.num_bands, self.rows.tile, self.columns.tile),
+            self.cell_size,
+        )
+
+    def _block_tiles(self) -> tuple[int, int]:
+        """Rows and columns of tiles of a block at most: memory is bounded for any number of maps and classes."""
+        num_maps, num_classes = len(self.outputs), len(self.classes)
+        stride = self.columns.edge(1) - self.columns.starts[0]
+        # The sums, the rows that leave them and their probabilities.
+        column_bytes = 3 * 4 * num_maps * num_classes * self.rows.tile
+        columns = max(1, min(_BLOCK_TILES[1], _LOGIT_BYTES // (column_bytes * stride)))
+        layers = num_maps * (2 + self.margins + num_classes * self.probabilities)
+        row_bytes = layers * columns * stride * (self.rows.edge(1) - self.rows.starts[0])
+        return max(1, min(_BLOCK_TILES[0], _BLOCK_BYTES // row_bytes)), columns
+
+    def check_values(self) -> None:
+        """Refuses values in another unit: looks at tiles from the middle of the scene until each date showed data."""
+        rows, columns = self.rows.starts, self.columns.starts
+        middle = (len(rows) - 1) // 2, (len(columns) - 1) // 2
+        # As many tiles around the middle as are looked at, whatever the size of the scene.
+        reach = range(-MAX_CHECKED_TILES, MAX_CHECKED_TILES + 1)
+        near = [
+            (middle[0] + i, middle[1] + j)
+            for i in reach
+            for j in reach
+            if 0 <= middle[0] + i < len(rows) and 0 <= middle[1] + j < len(columns)
+        ]
+        unseen = set(range(self.num_dates))
+        for i, j in sorted(near, key=lambda tile: math.dist(tile, middle))[:MAX_CHECKED_TILES]:
+            series = self._read(i, j)
+            self.processor.normalize_series(series, self.statistics, check_range=True)
+            unseen -= {date for date, valid in enumerate(series.valid) if valid.any()}
+            if not unseen:
+                return
+
+    def _read(self, i: int, j: int) -> ImageSeries:
+        row, column = self.rows.starts[i], self.columns.starts[j]
+        height, width = (len(axis.weights[index]) for axis, index in ((self.rows, i), (self.columns, j)))
+        return self.read(row, column, height, width)
+
+    def _load(self, tiles: list[tuple[int, int]]) -> _Batch:
+        """Reads and normalises tiles; what ends beyond the scene is filled up with masked pixels."""
+        started = perf_counter()
+        shape = (self.rows.tile, self.columns.tile)
+        all_seen, all_described, full, pixels, masks = [], [], [], [], []
+        complete = True
+        for position, tile in enumerate(tiles):
+            series = self._read(*tile)
+            valid = np.stack(series.valid)
+            described = np.stack([valid[list(output)].any(0) for output in self.outputs])
+            if self.task == "binary_change_detection":
+                seen = np.stack([valid[list(output)].all(0) for output in self.outputs])
+            else:
+                seen = np.broadcast_to(valid.any(0), described.shape)
+            all_seen.append(seen)
+            all_described.append(described)
+            if not seen.any():
+                continue
+            full.append(position)
+            height, width = valid.shape[1:]
+            pixel = np.zeros((self.num_dates, self.num_bands, *shape), dtype=np.float32)
+            for date, array in enumerate(self.processor.normalize_series(series, self.statistics, check_range=False)):
+                pixel[date, : len(array), :height, :width] = array
+            mask = np.zeros((self.num_dates, *shape), dtype=bool)
+            mask[:, :height, :width] = valid
+            complete &= bool(mask.all())
+            pixels.append(pixel)
+            masks.append(mask)
+        values = torch.from_numpy(np.stack(pixels)) if full else None
+        # Without a mask the model is much faster.
+        mask = torch.from_numpy(np.stack(masks)) if full and not complete else None
+        self.timings["read"] += perf_counter() - started
+        return _Batch(tiles, all_seen, all_described, full, values, mask)
+
+    @torch.inference_mode()
+    def logits(self, blocks: Sequence[Block] | None = None) -> Iterator[LogitStrip]:
+        """Blended logits of some blocks, a few rows at a time.
+
+        Args:
+            blocks: which; `None` = all. Where a block continues the one before it downwards, nothing is computed twice.
+
+        Raises:
+            RasterError: a tile cannot be read.
+        """
+        runs: list[list[Block]] = []
+        for block in self.blocks if blocks is None else blocks:
+            if runs and block.follows(runs[-1][-1]):
+                runs[-1].append(block)
+            else:
+                runs.append([block])
+        plans = [self._plan(run) for run in runs]
+        count = sum(len(batch) for batches, *_ in plans for batch in batches)
+        bar = tqdm(total=count, desc="tiles", unit="tile", disable=not self.progress)
+        loaded = prefetched((self._load(batch) for batches, *_ in plans for batch in batches), _PREFETCHED_BATCHES)
+        try:
+            for run, (batches, rows, columns) in zip(runs, plans, strict=True):
+                yield from self._blend(run, rows, columns, loaded, len(batches), bar)
+        finally:
+            loaded.close()
+            bar.close()
+
+    def _plan(self, run: list[Block]) -> tuple[list[list[tuple[int, int]]], range, range]:
+        """Batches of tiles for a run of blocks, and the rows and columns of tiles that have a share in it.
+
+        The tiles of a strip are numbered, and a batch holds those from a multiple of the batch size to the next: which
+        tiles are computed together does not depend on where a run begins. Some may then be computed for nothing.
+        """
+        first, last = run[0], run[-1]
+        rows = self.rows.reaching(first.row, last.row + last.height)
+        columns = self.columns.reaching(first.column, first.column + first.width)
+        tiles = [(i, j) for i in range(len(self.rows.starts)) for j in columns]
+        size = self.batch_size
+        begin = rows.start * len(columns) // size * size
+        batches = [tiles[at : at + size] for at in range(begin, rows.stop * len(columns), size)]
+        return batches, rows, columns
+
+    def _blend(
+        self, run: list[Block], rows: range, columns: range, loaded: Iterator[_Batch], num_batches: int, bar: tqdm
+    ) -> Iterator[LogitStrip]:
+        """Sums the logits of the next batches into the rows that they cover; rows leave when no later tile has a share.
+
+        Rows of tiles above the run are computed only for the share that they have in it.
+        """
+        left, width, device = run[0].column, run[0].width, self.model.device
+        shape = (len(self.outputs), len(self.classes), self.rows.tile, width)
+        total = torch.zeros(shape, device=device)
+        seen, described = np.zeros((2, shape[0], *shape[2:]), dtype=bool)
+        for _ in range(num_batches):
+            started = perf_counter()
+            batch = next(loaded)
+            received = perf_counter()
+            logits = iter(())
+            if batch.pixel_values is not None:
+                mask = None if batch.pixel_mask is None else batch.pixel_mask.to(device)
+                logits = iter(self.apply(batch.pixel_values.to(device), mask).float())
+            computed = perf_counter()
+            self.timings["wait"] += received - started
+            self.timings["model"] += computed - received
+            for position, (i, j) in enumerate(batch.tiles):
+                tile = next(logits) if position in batch.full else None
+                if i not in rows:
+                    continue
+                top, start = self.rows.starts[i], self.columns.starts[j]
+                down, right = self.rows.weights[i], self.columns.weights[j]
+                first, stop = max(start, left), min(start + len(right), left + width)
+                source = slice(first - start, stop - start)
+                target = (..., slice(0, len(down)), slice(first - left, stop - left))
+                if tile is not None:
+                    share = torch.from_numpy(down[:, None] * right[source]).to(device)
+                    total[target] += tile[..., : len(down), source] * share
+                seen[target] |= batch.seen[position][..., source]
+                described[target] |= batch.described[position][..., source]
+                if j != columns[-1]:
+                    continue
+                bottom = self.rows.edge(i + 1)
+                done, begin = bottom - top, max(run[0].row - top, 0)
+                if begin < done and top < run[-1].row + run[-1].height:
+                    finished = (..., slice(begin, done), slice(None))
+                    self.timings["blend"] += perf_counter() - computed
+                    yield LogitStrip(
+                        *(top + begin, left, total[finished].clone(), seen[finished].copy()), described[finished].copy()
+                    )
+                    computed = perf_counter()
+                # The rows that the next tiles reach move to the top.
+                kept = total[..., done:, :].clone()
+                total.zero_()
+                total[..., : kept.shape[-2], :] = kept
+                for array in (seen, described):
+                    array[:, : array.shape[1] - done] = array[:, done:].copy()
+                    array[:, array.shape[1] - done :] = False
+            self.timings["blend"] += perf_counter() - computed
+            bar.update(len(batch.tiles))
+
+    def predict(self, blocks: Sequence[Block] | None = None) -> Iterator[BlockMaps]:
+        """Finished blocks, in the order asked for; arguments and errors as [`ScenePredictor.logits`]."""
+        remaining = iter(self.blocks if blocks is None else blocks)
+        parts: list[tuple[np.ndarray, ...]] = []
+        block = None
+        for strip in self.logits(blocks):
+            block = next(remaining) if block is None else block
+            started = perf_counter()
+            parts.append(self._decide(strip))
+            finished = strip.row + strip.logits.shape[-2] == block.row + block.height
+            if finished:
+                maps, described, probabilities, margins = (
+                    None if layers[0] is None else np.concatenate(layers, axis=-2)
+                    for layers in zip(*parts, strict=True)
+                )
+            self.timings["blend"] += perf_counter() - started
+            if finished:
+                yield BlockMaps(block, maps, described, probabilities, margins)
+                parts, block = [], None
+
+    def _decide(self, strip: LogitStrip) -> tuple[np.ndarray | None, ...]:
+        """Maps, described, probabilities and margins of a strip (see [`BlockMaps`])."""
+        maps = self.processor._class_maps(strip.logits).to(torch.uint8).cpu().numpy()
+        maps[~strip.seen] = IGNORE_INDEX
+        probabilities = margins = None
+        if self.probabilities or self.margins:
+            single = len(self.classes) == 1
+            shares = strip.logits.sigmoid() if single else strip.logits.softmax(-3)
+            if self.margins:
+                best = (
+                    (2 * shares[..., 0, :, :] - 1).abs()
+                    if single
+                    else -shares.topk(2, dim=-3).values.diff(dim=-3)[:, 0]
+                )
+                margins = _as_bytes(best)
+                margins[~strip.seen] = IGNORE_INDEX
+            if self.probabilities:
+                probabilities = _as_bytes(shares)
+                probabilities[np.broadcast_to(~strip.seen[:, None], probabilities.shape)] = IGNORE_INDEX
+        return maps, strip.described, probabilities, margins
+
+
+def _as_bytes(shares: torch.Tensor) -> np.ndarray:
+    return (shares / PROBABILITY_SCALE).round().to(torch.uint8).cpu().numpy()
+
+
+def join_processes(device: torch.device | str) -> PartialState:
+    """The processes that Accelerate or torchrun started for this work: one, if they started none."""
+    return PartialState(cpu=torch.device(device).type == "cpu", timeout=_TIMEOUT)
+
+
+def predict_scene(*args: Any, **kwargs: Any) -> np.ndarray:
+    """Maps of a whole scene in memory, (maps, height, width) uint8; arguments and errors as [`ScenePredictor`]."""
+    predictor = ScenePredictor(*args, **kwargs)
+    maps = np.empty((len(predictor.outputs), predictor.height, predictor.width), dtype=np.uint8)
+    for part in predictor.predict():
+        block = part.block
+        maps[:, block.row : block.row + block.height, block.column : block.column + block.width] = part.maps
+    return maps
+
+
+def predict_raster(
+    model: STSUNForDensePrediction,
+    processor: STSUNImageProcessor,
+    source: RasterSeries,
+    path: PathLike,
+    task: str,
+    classes: Sequence[str] | None = None,
+    outputs: Outputs | None = None,
+    *,
+    probabilities: PathLike | None = None,
+    margin: PathLike | None = None,
+    change: PathLike | None = None,
+    from_to: PathLike | None = None,
+    polygons: PathLike | None = None,
+    quick_look: PathLike | None = None,
+    restart: bool = False,
+    accept_inputs: bool = False,
+    **kwargs: Any,
+) -> dict[str, float]:
+    """Predicts maps of a whole scene into Cloud Optimized GeoTIFFs with the grid of the input.
+
+    Finished blocks are kept in the folder `<path>.work` until all files are written. After a failure or a kill the same
+    call goes on from there and ends with the same files; another request is refused unless `restart` is given. Under
+    Accelerate every process makes the same call: the processes share the blocks, and the main one writes the files.
+
+    Args:
+        model: see [`ScenePredictor`].
+        processor: see there.
+        source: see there.
+        path: class maps, one band a map (.tif, with `<path>.aux.xml` for names and colours). Like all files it appears
+            when it is complete.
+        task: see there.
+        classes: see there.
+        outputs: see there.
+        probabilities: probability of each class, maps by classes bands of uint8 with scale 0.004 and nodata 255 (.tif).
+        margin: probability of the best class less that of the second, likewise (.tif).
+        change: for semantic change detection, where a map differs from the next: 0 = unchanged, 1 = changed (.tif).
+        from_to: for semantic change detection, from which class to which: the position of the first times the number of
+            classes plus that of the second (.tif); uint16 for more than 15 classes.
+        polygons: outlines of the areas of one class (.gpkg or .geojson; see [`write_polygons`], needs the extra
+            `vector`).
+        quick_look: a picture of the maps with their legend (.png).
+        restart: whether an unfinished earlier call is discarded.
+        accept_inputs: whether to go on although the input files have changed since: a damaged one was fetched again.
+        **kwargs: see [`ScenePredictor`].
+
+    Returns:
+        Seconds that this process spent: `timings` of the predictor, `write` (blocks and files) and `total`.
+
+    Raises:
+        ValueError: see [`ScenePredictor`]; also a path that cannot be written, or a request that does not fit the task.
+        RasterError: a tile cannot be read, a file cannot be written, or unfinished blocks belong to another request.
+    """
+    started = perf_counter()
+    path = Path(path)
+    rasters = {"maps": path, "probabilities": probabilities, "margin": margin, "change": change, "from_to": from_to}
+    _check_outputs(rasters, polygons, quick_look, source)
+    if task != "semantic_change_detection" and (change is not None or from_to is not None):
+        raise ValueError(
+            f"A change map and a from-to map compare the maps of semantic_change_detection, but the task is {task}. "
+            "Leave them out (the map of binary_change_detection is a change map already)."
+        )
+    with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES))
+        state = join_processes(model.device)
+        predictor = ScenePredictor(
+            *(model, processor, source, task, classes, outputs),
+            **{
+                **kwargs,
+                "probabilities": probabilities is not None,
+                "margins": margin is not None,
+                "progress": kwargs.get("progress", True) and state.is_main_process,
+            },
+        )
+        if len(predictor.outputs) < 2 and (change is not None or from_to is not None):
+            raise ValueError("A change map compares two maps, but only one was asked for. Ask for maps of two dates.")
+        journal = Journal(path.with_name(path.name + ".work"), _request(predictor, source))
+        if not restart:
+            journal.check(accepted=("input files",) if accept_inputs else ())
+        state.wait_for_everyone()
+        if state.is_main_process:
+            journal.open(restart)
+        # What is left to do is seen by one process, for another may have finished a block before the next one looks.
+        left = [[block.index for block in predictor.blocks if state.is_main_process and block.index not in journal]]
+        broadcast_object_list(left)
+        timings = {"write": 0.0}
+        try:
+            with state.split_between_processes(left[0]) as share:
+                for part in predictor.predict([predictor.blocks[index] for index in share]):
+                    written = perf_counter()
+                    arrays = {"maps": part.maps, "described": part.described}
+                    arrays |= {"probabilities": part.probabilities, "margins": part.margins}
+                    journal.save(part.block.index, {k: v for k, v in arrays.items() if v is not None})
+                    timings["write"] += perf_counter() - written
+            state.wait_for_everyone()
+            if state.is_main_process:
+                written = perf_counter()
+                _write_rasters(predictor, source.series, journal, rasters)
+                if polygons is not None:
+                    from .vector_output import write_polygons
+
+                    write_polygons(path, polygons, progress=predictor.progress)
+                if quick_look is not None:
+                    write_quick_look(path, quick_look)
+                journal.remove()
+                timings["write"] += perf_counter() - written
+        except (RasterError, OSError) as error:
+            done = sum(block.index in journal for block in predictor.blocks)
+            raise RasterError(
+                f"{str(error).rstrip('.')}. What was finished, {done} of {len(predictor.blocks)} blocks, is kept in "
+                f"{journal.folder}: mend the fault and run the same again to go on from there."
+            ) from error
+        state.wait_for_everyone()
+    return {**predictor.timings, **timings, "total": perf_counter() - started}
+
+
+def _check_outputs(
+    rasters: Mapping[str, PathLike | None], polygons: PathLike | None, quick_look: PathLike | None, source: RasterSeries
+) -> None:
+    """Refuses files that cannot be written, or that are read, before any work is done for them."""
+    inputs = {Path(name).resolve(): name for name in [*_file_states(source), *source.grid_files]}
+    for path in (*rasters.values(), polygons, quick_look):
+        if path is None:
+            continue
+        for file in (Path(path).resolve(), Path(f"{path}.aux.xml").resolve()):
+            if file in inputs:
+                raise ValueError(
+                    f"The output {path} would replace {inputs[file]}, which is one of the inputs. Name another file."
+                )
+    paths = [path for path in rasters.values() if path is not None]
+    for path in paths:
+        check_writable(path)
+    if polygons is not None:
+        from .vector_output import check_polygons
+
+        check_polygons(polygons, source.series.crs)
+    if quick_look is not None:
+        check_writable(quick_look, (".png",))
+    names = [Path(path).resolve() for path in paths]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} was named for two outputs. Name a file for each.")
+
+
+def _request(predictor: ScenePredictor, source: RasterSeries) -> dict[str, Any]:
+    """All that decides about the values of the maps."""
+    weights = hashlib.blake2b(digest_size=16)
+    for name, tensor in predictor.model.state_dict().items():
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    settings = f"{predictor.model.config.to_json_string(use_diff=False)} {predictor.processor.to_settings()}"
+    facts = f"{source.series.to_json()} {source.facts}"
+    return {
+        "version": _JOURNAL_VERSION,
+        "weights": weights.hexdigest(),
+        "checkpoint settings": hashlib.blake2b(settings.encode(), digest_size=16).hexdigest(),
+        "input files": _file_states(source),
+        "input metadata": hashlib.blake2b(facts.encode(), digest_size=16).hexdigest(),
+        "task": predictor.task,
+        "classes": predictor.classes,
+        "maps": predictor.outputs,
+        "statistics": predictor.statistics,
+        "tile size": [predictor.rows.tile, predictor.columns.tile],
+        "tile starts": [predictor.rows.starts, predictor.columns.starts],
+        "cell size": predictor.cell_size,
+        "batch size": predictor.batch_size,
+        "probabilities": predictor.probabilities,
+        "margin": predictor.margins,
+        "blocks": [len(predictor.blocks), *predictor._block_tiles()],
+    }
+
+
+def _file_states(source: RasterSeries) -> dict[str, list[int] | None]:
+    """Size and time of change of the files of a series, those behind a VRT too; `None` for what is no local file."""
+    states: dict[str, list[int] | None] = {}
+    for name in dict.fromkeys(fact.path for fact in source.facts):
+        try:
+            with open_quietly(name) as dataset:
+                files = [name, *dataset.files]
+        except RasterioError:
+            # Not read through rasterio, or not by this name.
+            files = [name]
+        for file in files:
+            known = os.path.exists(file)
+            states[file] = [os.stat(file).st_size, os.stat(file).st_mtime_ns] if known else None
+    return states
+
+
+def _write_rasters(
+    predictor: ScenePredictor, series: ImageSeries, journal: Journal, paths: Mapping[str, PathLike | None]
+) -> None:
+    """Puts the finished blocks together."""
+    descriptions = describe_outputs(series, predictor.task, predictor.outputs)
+    values = legend(predictor.classes)
+    pairs = [f"{before} -> {after}" for before, after in pairwise(descriptions)]
+    grid = {"crs": series.crs, "transform": series.transform}
+    size = (predictor.height, predictor.width)
+    share = {"dtype": "uint8", "nodata": IGNORE_INDEX, "scale": PROBABILITY_SCALE, **grid}
+    wide = len(values) ** 2 > IGNORE_INDEX
+
+    writers: dict[str, RasterWriter] = {
+        "maps": MapWriter(paths["maps"], *size, len(descriptions), values, descriptions=descriptions, **grid)
+    }
+    if paths["probabilities"] is not None:
+        names = [f"{text}: {name}" for text in descriptions for name in predictor.classes]
+        writers["probabilities"] = RasterWriter(
+            paths["probabilities"], *size, len(names), descriptions=names, tags={"VALUES": "probability"}, **share
+        )
+    if paths["margin"] is not None:
+        writers["margin"] = RasterWriter(
+            *(paths["margin"], *size, len(descriptions)),
+            descriptions=descriptions,
+            tags={"VALUES": "probability of the best class less that of the second"},
+            **share,
+        )
+    if paths["change"] is not None:
+        writers["change"] = MapWriter(paths["change"], *size, len(pairs), CHANGE_CLASSES, descriptions=pairs, **grid)
+    if paths["from_to"] is not None:
+        writers["from_to"] = MapWriter(
+            *(paths["from_to"], *size, len(pairs), [f"{before} -> {after}" for before in values for after in values]),
+            colours=_pair_colours(values),
+            nodata=WIDE_NODATA if wide else IGNORE_INDEX,
+            descriptions=pairs,
+            **grid,
+        )
+    for writer in writers.values():
+        # Left behind by a process that was killed while it wrote.
+        for stale in writer.path.parent.glob(f".{writer.path.name}.*.partial*"):
+            stale.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        for writer in writers.values():
+            stack.enter_context(writer)
+        for block in tqdm(predictor.blocks, desc="writing", unit="block", disable=not predictor.progress):
+            arrays = journal.load(block.index)
+            maps, described = arrays["maps"], arrays["described"]
+            layers = {"maps": maps}
+            if "probabilities" in writers:
+                layers["probabilities"] = arrays["probabilities"].reshape(-1, *maps.shape[1:])
+            if "margin" in writers:
+                layers["margin"] = arrays["margins"]
+            known = described[:-1] & described[1:]
+            if "change" in writers:
+                layers["change"] = np.where(known, maps[:-1] != maps[1:], IGNORE_INDEX).astype(np.uint8)
+            if "from_to" in writers:
+                codes = maps[:-1].astype(np.uint16) * len(values) + maps[1:]
+                nodata = writers["from_to"].nodata
+                layers["from_to"] = np.where(known, codes, nodata).astype(writers["from_to"].dtype)
+            for name, array in layers.items():
+                writers[name].write(array, block.row, block.column)
+
+
+def _pair_colours(values: Sequence[str]) -> list[Colour]:
+    """Colours of transitions: pale where nothing changed, else a mixture that shows mostly what came."""
+    table = np.array(default_colours(values), dtype=float)
+    colours = []
+    for before, first in enumerate(table):
+        for after, second in enumerate(table):
+            mixed = 0.25 * second + 0.75 * 255 if before == after else 0.3 * first + 0.7 * second
+            colours.append(tuple(int(part) for part in mixed.round()))
+    return colours

@@ -1,0 +1,37 @@
+"""Names of version 0.1 keep working, with a warning."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "new"),
+    [
+        ("datasets", "FolderDataset", "data.datasets"),
+        ("dataset_inspection", "inspect_dataset", "data.inspection"),
+        ("inference", "predict_scene", "scenes.predictor"),
+        ("raster", "open_series", "rasters.series"),
+        ("raster_metadata", "RasterError", "rasters.statements"),
+        ("sensors", "SENSORS", "rasters.sensors"),
+    ],
+)
+def test_old_modules_hand_on_the_new_names(old, name, new):
+    code = f"""
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from stsun_processing.{old} import {name} as old
+from stsun_processing.{new} import {name} as new
+assert old is new
+assert [warning.category for warning in caught if "stsun_processing.{old}" in str(warning.message)] == [FutureWarning]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_name_that_never_was_is_refused():
+    with pytest.warns(FutureWarning, match="stsun_processing.data.sampling"):
+        import stsun_processing.sampling as old
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = old.no_such_name
