@@ -252,7 +252,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
             number = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
             raise ValueError(f"{number} in {arguments.rasters[0]}, listed above.")
         return
-    from .rasters.series import describe
+    from .rasters.report import describe
 
     with _open(arguments) as source:
         print(describe(source))

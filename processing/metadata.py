@@ -35,6 +35,20 @@ CHANGE_CLASSES = ("unchanged", "changed")
 # Label of pixels that nobody labelled, and value of map pixels without data.
 IGNORE_INDEX = 255
 
+# Physical values are in the unit of their kind; those of kind `other` are in whatever unit they come in.
+KIND_UNITS = {
+    "reflective": "reflectance",
+    "thermal": "K",
+    "sar": "dB",
+    "elevation": "m",
+    "index": "1",
+}
+
+# The sensor whose bands the colours of a picture are taken for.
+RGB_SENSOR = "aerial-rgb"
+# ISO 20473 ends the near infrared at 3 um; bands beyond it see more emitted heat than reflected sunlight.
+THERMAL_FROM_NM = 3000.0
+
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 # Derived quantities that the model tells apart by name, as they have no wavelength; others are just an index.
 INDICES = ("ndvi", "evi", "savi", "ndwi", "mndwi", "ndmi", "nbr", "ndsi", "ndbi", "bsi", "cloud_probability")
@@ -182,6 +196,7 @@ class Band:
     fwhm_nm: float | None = None
     kind: str = "reflective"
     polarisation: str | None = None
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():

@@ -13,7 +13,7 @@ import pytest
         ("dataset_inspection", "inspect_dataset", "data.inspection"),
         ("inference", "predict_scene", "scenes.predictor"),
         ("raster", "open_series", "rasters.series"),
-        ("raster_metadata", "RasterError", "rasters.statements"),
+        ("raster_metadata", "RasterError", "rasters.records"),
         ("sensors", "SENSORS", "rasters.sensors"),
     ],
 )

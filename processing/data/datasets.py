@@ -95,8 +95,8 @@ class SampleReader:
     def _open(self, record: SampleRecord, stored: bool = False) -> Iterator["RasterSeries"]:
         """Opens the images of a sample, in physical units or as stored."""
         # Not at the top: samples of other sources are made where no rasterio is.
+        from ..rasters.records import RasterError
         from ..rasters.series import open_series
-        from ..rasters.statements import RasterError
 
         acquisitions, value_scale = record.series.acquisitions, self.description.value_scale
         scale = 1.0 if stored else None

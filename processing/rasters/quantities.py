@@ -30,7 +30,7 @@ _NANOMETRES = {
     **dict.fromkeys(("m", "meter", "metre"), 1e9),
 }
 # Hertz in one unit of frequency.
-_HERTZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9, "thz": 1e12}
+_HERTZ = {"hz": 1.0, "thz": 1e12}
 _WAVENUMBERS = ("cm-1", "cm^-1", "1/cm", "/cm", "wavenumber")
 _SPEED_OF_LIGHT_NM = 299_792_458.0 * 1e9
 _NO_UNIT = ("", "unknown", "none", "-")

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from ..rasters.statements import RasterError
+from ..rasters.records import RasterError
 
 _REQUEST = "request.json"
 

@@ -40,8 +40,9 @@ from modeling_stsun import STSUNForDensePrediction
 
 from ..image_processing_stsun import BY_KIND, Outputs, STSUNImageProcessor
 from ..metadata import CHANGE_CLASSES, IGNORE_INDEX, ImageSeries
-from ..rasters.series import PathLike, RasterSeries
-from ..rasters.statements import RasterError
+from ..rasters.entries import PathLike
+from ..rasters.records import RasterError
+from ..rasters.series import RasterSeries
 from .journal import Journal
 from .raster_output import (
     WIDE_NODATA,

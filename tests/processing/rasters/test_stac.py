@@ -8,8 +8,8 @@ import rasterio
 from rasterio import Affine
 
 from stsun_processing.metadata import Band
+from stsun_processing.rasters.records import RasterError
 from stsun_processing.rasters.series import open_series, read_series
-from stsun_processing.rasters.statements import RasterError
 from tests.processing.rasters.raster_files import RED, fact, ramp, write
 
 # As Earth Search v1 describes Sentinel-2 L2A, cut down to what matters here (STAC 1.0, EO and raster extensions).

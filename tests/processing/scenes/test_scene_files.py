@@ -21,7 +21,7 @@ from PIL import Image
 
 from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, open_series, predict_raster
 from stsun_processing.cli import main
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.records import RasterError
 from stsun_processing.scenes import predictor as predictor_module
 from stsun_processing.scenes.journal import Journal
 from stsun_processing.scenes.predictor import PROBABILITY_SCALE, ScenePredictor
