@@ -223,6 +223,7 @@ def _completed(
     Raises:
         RasterError: nothing says what a band measured.
     """
+    identities = _last_one(files, identities)
     open_positions = [position for position, identity in enumerate(identities) if identity.band is None]
     is_bytes = set(dtypes) == {"uint8"}
     if not open_positions:
@@ -238,6 +239,25 @@ def _completed(
     if is_bytes and len(open_positions) == len(identities) and (picture := _picture(files)):
         return picture, True
     raise _unknown_bands(files, identities)
+
+
+def _last_one(files: Sequence[_File], identities: Sequence[Identity]) -> list[Identity]:
+    """The bands of a raster that holds all bands of its sensor: the only one that has no name is the one left.
+
+    Four-band orthophotos colour three of their bands, and have no colour for near infrared.
+    """
+    completed = list(identities)
+    unknown = [position for position, identity in enumerate(identities) if identity.band is None]
+    sensor = files[0].sensor
+    if len(files) != 1 or len(unknown) != 1 or sensor is None or len(sensor.bands) != len(identities):
+        return completed
+    known = {identity.band.name for identity in identities if identity.band is not None}
+    left = [record.band for record in sensor.bands if record.band.name not in known]
+    if len(left) == 1:
+        source = f"the only band of {sensor.name} that no other band of the file is"
+        fields = ("name", "kind", "polarisation", "center_nm", "fwhm_nm")
+        completed[unknown[0]] = Identity(left[0], dict.fromkeys(fields, source))
+    return completed
 
 
 def _picture(files: Sequence[_File]) -> list[Identity] | None:

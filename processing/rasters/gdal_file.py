@@ -31,7 +31,7 @@ from .file_statements import names_data, statements_of
 from .records import RasterError, RasterSource, Scaling, Statements, abridged
 
 # Names that GDAL takes and that are no paths of this machine: /vsizip/..., https://..., netcdf:...
-_NOT_LOCAL = re.compile(r"/vsi|[A-Za-z][A-Za-z0-9+]+:")
+_NOT_LOCAL = re.compile(r"/vsi|[A-Za-z][A-Za-z0-9+_]+:")
 _OPAQUE_OR_CLEAR = (0, 255)
 
 

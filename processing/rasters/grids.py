@@ -16,12 +16,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from rasterio import CRS, Affine
 from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
 from rasterio.transform import from_gcps
-from rasterio.warp import reproject
+from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
@@ -38,6 +40,8 @@ _MAX_GCP_PIXELS = 0.5
 _KERNEL_PIXELS = 3
 # What is read at once for a warped window; larger ones are warped in parts.
 _MAX_SOURCE_PIXELS = 2**24
+# In pixels.
+_EXACT = 1e-9
 _LATTICE = np.linspace(0, 1, 33)
 
 ReadWindow = Callable[[Window], np.ndarray]
@@ -206,23 +210,62 @@ def warp(
             columns = slice(part.col_off - window.col_off, part.col_off - window.col_off + part.width)
             values[:, rows, columns] = warp(read, num_bands, own, target, part, resampling)
         return values
+    return _warped(read(needed), own, needed, target, window, resampling)
+
+
+def _warped(
+    array: np.ndarray, own: Grid, needed: Window, target: Grid, window: Window, resampling: Resampling
+) -> np.ndarray:
+    """Values (bands, height, width) of the window `needed` of a raster in a window of another grid."""
+    across, down = _scales(own, target)
+    profile = {"driver": "GTiff", "dtype": "float32", "nodata": math.nan, "crs": own.crs}
+    profile |= {"count": len(array), "height": needed.height, "width": needed.width}
     try:
-        reproject(
-            read(needed),
-            values,
-            src_transform=_moved(own, needed),
-            src_crs=own.crs,
-            src_nodata=math.nan,
-            dst_transform=_moved(target, window),
-            dst_crs=target.crs,
-            dst_nodata=math.nan,
-            resampling=resampling,
-            # Exact for every pixel: values must not depend on how a scene is cut into windows.
-            tolerance=0.0,
-        )
+        with MemoryFile() as memory:
+            with memory.open(transform=_moved(own, needed), **profile) as dataset:
+                dataset.write(array)
+            with (
+                memory.open() as dataset,
+                WarpedVRT(
+                    dataset,
+                    crs=target.crs,
+                    transform=_moved(target, window),
+                    height=window.height,
+                    width=window.width,
+                    src_nodata=math.nan,
+                    nodata=math.nan,
+                    resampling=resampling,
+                    # Exact for every pixel, with one kernel for all: values must not depend on how a scene is cut into
+                    # windows. GDAL takes 0 for no tolerance at all.
+                    tolerance=_EXACT,
+                    XSCALE=str(across),
+                    YSCALE=str(down),
+                ) as warped,
+            ):
+                values: np.ndarray = warped.read()
+                return values
     except GDAL_ERRORS as error:
         raise RasterError(f"{own.path} cannot be warped to the grid of {target.path}: {error}") from error
-    return values
+
+
+@lru_cache
+def _scales(own: Grid, target: Grid) -> tuple[float, float]:
+    """Pixels of the target per pixel of a raster, along the raster's columns and rows, where the two meet.
+
+    They set the width of GDAL's kernel, which would otherwise follow the shape of each window.
+    """
+    columns, rows = _lattice(target.shape[1], target.shape[0])
+    there = _pixels_of(target, own, columns, rows)
+    inside = (there[0] > 0) & (there[0] < own.shape[1]) & (there[1] > 0) & (there[1] < own.shape[0])
+    known = np.flatnonzero(inside if inside.any() else np.isfinite(there[0]) & np.isfinite(there[1]))
+    middle = known[len(known) // 2]
+    column, row = columns[middle], rows[middle]
+    near_columns, near_rows = _pixels_of(
+        target, own, np.array([column, column + 1, column]), np.array([row, row, row + 1])
+    )
+    across = float(np.hypot(*(near_columns[1:] - near_columns[0])))
+    down = float(np.hypot(*(near_rows[1:] - near_rows[0])))
+    return 1 / across, 1 / down
 
 
 def _moved(grid: Grid, window: Window) -> Affine:

@@ -15,7 +15,7 @@
 
 import math
 import unicodedata
-from decimal import Decimal, InvalidOperation, Overflow
+from decimal import Decimal, InvalidOperation
 
 from ..metadata import MIN_WAVELENGTH_NM
 from .records import Quantity, RasterError
@@ -83,7 +83,9 @@ def length_nm(where: str, what: str, text: str, unit: str, source: str) -> Quant
         # One unit of the last digit that is written.
         digit = float(Decimal(1).scaleb(int(number.as_tuple().exponent)))
         value = float(number)
-    except (Overflow, OverflowError):
+    except ArithmeticError:
+        return None
+    if not (math.isfinite(value) and math.isfinite(digit)):
         return None
     if key in _NO_UNIT:
         factor = 1.0
