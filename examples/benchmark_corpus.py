@@ -355,7 +355,7 @@ class Stack:
     def image(self, sample: Sample) -> np.ndarray:
         """(channels, height, width), normalised."""
         image = np.zeros((self.num_channels, *sample.series.size), dtype=np.float32)
-        arrays = self.processor.normalize_series(sample.series, sample.source, check_range=False)
+        arrays = self.processor.normalize_series(sample.series, sample.source)
         for start, array in zip(self.starts, arrays, strict=False):
             image[start : start + len(array)] = array
         return image

@@ -390,7 +390,7 @@ class ScenePredictor:
         unseen = set(range(self.num_dates))
         for i, j in sorted(near, key=lambda tile: math.dist(tile, middle))[:MAX_CHECKED_TILES]:
             series = self._read(i, j)
-            self.processor.normalize_series(series, self.statistics, check_range=True)
+            self.processor.check_units(series, self.statistics)
             unseen -= {date for date, valid in enumerate(series.valid) if valid.any()}
             if not unseen:
                 return
@@ -421,7 +421,7 @@ class ScenePredictor:
             full.append(position)
             height, width = valid.shape[1:]
             pixel = np.zeros((self.num_dates, self.num_bands, *shape), dtype=np.float32)
-            for date, array in enumerate(self.processor.normalize_series(series, self.statistics, check_range=False)):
+            for date, array in enumerate(self.processor.normalize_series(series, self.statistics)):
                 pixel[date, : len(array), :height, :width] = array
             mask = np.zeros((self.num_dates, *shape), dtype=bool)
             mask[:, :height, :width] = valid
@@ -555,7 +555,7 @@ class ScenePredictor:
 
     def _decide(self, strip: LogitStrip) -> tuple[np.ndarray | None, ...]:
         """Maps, described, probabilities and margins of a strip (see [`BlockMaps`])."""
-        maps = self.processor._class_maps(strip.logits).to(torch.uint8).cpu().numpy()
+        maps = self.processor.class_maps(strip.logits).to(torch.uint8).cpu().numpy()
         maps[~strip.seen] = IGNORE_INDEX
         probabilities = margins = None
         if self.probabilities or self.margins:
