@@ -31,10 +31,10 @@ from transformers import BatchFeature, get_cosine_schedule_with_warmup
 from modeling_stsun import STSUNForDensePrediction
 from stsun_processing import DatasetError, STSUNCollator
 from stsun_processing.data.sampling import LossShares
-from stsun_processing.training.optimization import MuonAdamW
-from stsun_processing.training.run import (
+from stsun_processing.training import (
     FinetuneArguments,
     JsonLinesTracker,
+    MuonAdamW,
     Scores,
     TrainingError,
     add_lora,

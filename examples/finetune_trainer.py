@@ -20,10 +20,10 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, get_
 
 from stsun_processing import DatasetError, STSUNCollator
 from stsun_processing.data.datasets import FolderDataset, Tiles
-from stsun_processing.training.optimization import MuonAdamW
-from stsun_processing.training.run import (
+from stsun_processing.training import (
     BatchScores,
     FinetuneArguments,
+    MuonAdamW,
     Scores,
     TrainingError,
     add_lora,

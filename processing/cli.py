@@ -277,7 +277,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     check_writable(arguments.output)
     import torch
 
-    from .scenes.predictor import default_checkpoint, join_processes, load_checkpoint, predict_raster
+    from .scenes.checkpoints import default_checkpoint, load_checkpoint
+    from .scenes.scene_files import join_processes, predict_raster
 
     with _open(arguments) as source:
         device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")

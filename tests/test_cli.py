@@ -11,7 +11,7 @@ import rasterio
 
 from stsun_processing import Acquisition, Band, ImageSeries, SyntheticDataset
 from stsun_processing.cli import main
-from stsun_processing.scenes.predictor import default_checkpoint
+from stsun_processing.scenes.checkpoints import default_checkpoint
 from stsun_processing.scenes.raster_output import write_series
 from tests.conftest import small_config
 

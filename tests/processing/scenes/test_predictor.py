@@ -88,8 +88,6 @@ def test_blending_is_the_weighted_mean_of_the_logits_of_all_tiles(checkpoint):
 
 
 # Tiling is invisible: bounds on the difference between tiled logits and those of one pass over the whole scene.
-
-
 def tiled_and_whole(model, processor, series, *request, **tiles):
     whole = gather(ScenePredictor(model, processor, series, *request, tile_size=1000, cell_size=1, progress=False))
     tiled = gather(ScenePredictor(model, processor, series, *request, cell_size=1, progress=False, **tiles))
@@ -127,8 +125,6 @@ def test_tiles_hardly_show_under_global_attention():
 
 
 # Whatever is computed together, in whatever order: the result is one.
-
-
 def test_the_batch_size_changes_logits_by_rounding_only(checkpoint):
     model, processor = load_checkpoint(checkpoint)
     arguments = (model, processor, make_series(), "binary_change_detection")
@@ -171,8 +167,6 @@ def test_tiles_one_by_one_in_random_order_give_the_bits_of_the_whole(checkpoint,
 
 
 # Nodata
-
-
 def test_a_map_is_nodata_where_no_date_holds_data_and_a_change_where_one_does_not(checkpoint):
     model, processor = load_checkpoint(checkpoint)
     series, options = make_series(), {"tile_size": 24, "overlap": 8, "progress": False}
@@ -211,8 +205,6 @@ def test_tiles_without_data_cost_nothing_and_change_nothing(checkpoint):
 
 
 # Sensors
-
-
 def test_dates_of_different_sensors_are_predicted_as_by_the_model(checkpoint):
     """Radar before, optical after: one band, then two."""
     model, processor = load_checkpoint(checkpoint)
@@ -227,8 +219,6 @@ def test_dates_of_different_sensors_are_predicted_as_by_the_model(checkpoint):
 
 
 # Probabilities and margins
-
-
 @pytest.mark.parametrize("classes", [["water"], ["water", "urban", "forest"]])
 def test_probabilities_and_margins_are_those_of_the_blended_logits(checkpoint, classes):
     model, processor = load_checkpoint(checkpoint)
@@ -269,8 +259,6 @@ def test_memory_of_a_block_is_bounded_for_many_classes_and_maps(checkpoint, monk
 
 
 # Reading ahead
-
-
 def test_what_is_read_ahead_keeps_its_order_and_raises_in_its_turn():
     def items():
         yield from range(20)
@@ -297,8 +285,6 @@ def test_reading_ahead_is_bounded_and_stops_with_the_consumer():
 
 
 # Refusals
-
-
 def test_values_in_another_unit_are_refused_before_any_tile_is_predicted(checkpoint):
     model, processor = load_checkpoint(checkpoint)
     series = make_series()
@@ -321,45 +307,3 @@ def test_tile_settings_that_do_not_fit_are_refused(checkpoint, kwargs, message):
     model, processor = load_checkpoint(checkpoint)
     with pytest.raises(ValueError, match=message):
         predict_scene(model, processor, make_series(), "semantic_segmentation", ["water"], **kwargs)
-
-
-# Checkpoints
-
-
-@pytest.mark.parametrize(
-    ("missing", "what"),
-    [
-        ("model.safetensors", "weights"),
-        ("config.json", "configuration"),
-        ("preprocessor_config.json", "image processor"),
-    ],
-)
-def test_a_checkpoint_without_one_of_its_parts_is_refused_by_name(checkpoint, tmp_path, missing, what):
-    for path in checkpoint.iterdir():
-        if path.name != missing:
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(ValueError, match=rf"no {what}.*{missing}"):
-        load_checkpoint(tmp_path)
-
-
-def test_missing_and_left_over_weights_are_named(checkpoint, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    weights = load_file(checkpoint / "model.safetensors")
-    weights["left.over"] = weights.pop("stsun.norm.weight")
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"stsun\.norm\.weight") as error:
-        load_checkpoint(tmp_path)
-    assert "left.over" in str(error.value)
-
-
-def test_model_and_processor_of_different_vocabularies_are_refused(checkpoint, tmp_path):
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    processor = STSUNImageProcessor.from_pretrained(checkpoint)
-    processor.add_categories(["glacier"])
-    processor.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="glacier"):
-        load_checkpoint(tmp_path)

@@ -23,6 +23,7 @@ from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, op
 from stsun_processing.cli import main
 from stsun_processing.rasters.statements import RasterError
 from stsun_processing.scenes import predictor as predictor_module
+from stsun_processing.scenes import scene_files
 from stsun_processing.scenes.journal import Journal
 from stsun_processing.scenes.predictor import PROBABILITY_SCALE, ScenePredictor
 from stsun_processing.scenes.raster_output import class_names, write_series
@@ -215,7 +216,7 @@ def test_work_that_is_interrupted_goes_on_where_it_was(checkpoint, rasters, tmp_
 def test_restart_discards_unfinished_work(checkpoint, rasters, tmp_path, monkeypatch):
     out = tmp_path / "maps.tif"
     with monkeypatch.context() as patch:
-        patch.setattr(predictor_module, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
+        patch.setattr(scene_files, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
         with pytest.raises(RasterError, match=r"no\. What was finished"):
             run(checkpoint, rasters, out, batch_size=2)
     assert blocks(out)
@@ -228,7 +229,7 @@ def test_restart_discards_unfinished_work(checkpoint, rasters, tmp_path, monkeyp
 def test_damaged_blocks_are_named(checkpoint, rasters, tmp_path, monkeypatch, damage):
     out = tmp_path / "maps.tif"
     with monkeypatch.context() as patch:
-        patch.setattr(predictor_module, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
+        patch.setattr(scene_files, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
         with pytest.raises(RasterError):
             run(checkpoint, rasters, out)
     damaged = work(out) / blocks(out)[3]
@@ -304,7 +305,7 @@ def in_process(checkpoint, rasters, out, limit=None):
 def processes():
     """Forks of a process that has imported everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "stsun_processing.scenes.predictor"])
+    context.set_forkserver_preload(["pytest", "stsun_processing.scenes.scene_files"])
     return context
 
 
@@ -497,7 +498,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
 
 def test_the_request_of_unfinished_work_can_be_read(checkpoint, rasters, tmp_path, monkeypatch):
     out = tmp_path / "maps.tif"
-    monkeypatch.setattr(predictor_module, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    monkeypatch.setattr(scene_files, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
     with pytest.raises(RasterError):
         run(checkpoint, rasters, out)
     request = json.loads((work(out) / "request.json").read_text())
