@@ -16,10 +16,12 @@
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -29,8 +31,8 @@ from modeling_stsun import STSUNForDensePrediction
 
 from ..image_processing_stsun import BY_KIND, Outputs, STSUNImageProcessor
 from ..metadata import IGNORE_INDEX, ImageSeries
-from ..rasters.series import RasterSeries
-from .tiling import Block, plan_axis, plan_blocks
+from ..rasters.series import PathLike, RasterSeries, open_series
+from .tiling import OVERLAP, TILE_SIZE, Block, plan_axis, plan_blocks
 
 # A date that holds no data in so many tiles is not looked at for its unit.
 MAX_CHECKED_TILES = 64
@@ -47,6 +49,58 @@ _BLOCK_BYTES = 2**26
 _PREFETCHED_BATCHES = 2
 
 T = TypeVar("T")
+
+
+class SeriesInMemory:
+    """A series with pixels, which is read window by window as rasters are.
+
+    Args:
+        series: the series.
+
+    Attributes:
+        series: the series.
+        height: its rows.
+        width: its columns.
+        files: none.
+        facts: none.
+    """
+
+    files: tuple[str, ...] = ()
+    facts: tuple[Any, ...] = ()
+
+    def __init__(self, series: ImageSeries) -> None:
+        self.series = series
+        self.height, self.width = series.size
+
+    def read(self, row: int, column: int, height: int, width: int) -> ImageSeries:
+        """A window of the series, as [`RasterSeries.read`] gives it."""
+        return self.series.crop(row, column, height, width)
+
+
+Scene: TypeAlias = RasterSeries | SeriesInMemory
+# A scene, or what `open_series` takes in its place.
+SceneSource: TypeAlias = Scene | ImageSeries | PathLike | Mapping[str, Any] | Sequence[Any]
+
+
+@contextmanager
+def open_scene(source: SceneSource, processor: STSUNImageProcessor) -> Iterator[Scene]:
+    """A scene that is read window by window; rasters that were named by their paths are closed again.
+
+    Args:
+        source: an open series of rasters; a series with pixels; or whatever [`open_series`] takes, which is opened with
+            what the checkpoint knows about files like those that it was trained on.
+        processor: that of the checkpoint.
+
+    Raises:
+        RasterError: the rasters cannot be opened; see [`open_series`].
+    """
+    if isinstance(source, (RasterSeries, SeriesInMemory)):
+        yield source
+    elif isinstance(source, ImageSeries):
+        yield SeriesInMemory(source)
+    else:
+        with open_series(source, readings=processor.readings) as opened:
+            yield opened
 
 
 @dataclass(frozen=True)
@@ -100,7 +154,7 @@ class _Batch:
     pixel_mask: torch.Tensor | None
 
 
-def prefetched(items: Iterator[T], count: int) -> Iterator[T]:
+def prefetched(items: Iterator[T], count: int) -> Generator[T, None, None]:
     """Draws `items` in a thread, up to `count` ahead; what they raise is raised when its turn comes."""
     results: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(count)
     stopped = threading.Event()
@@ -172,7 +226,9 @@ class ScenePredictor:
     Args:
         model: a `STSUNForDensePrediction`, on the device to be used.
         processor: the processor of the same checkpoint.
-        source: rasters, from [`open_series`], or a series with pixels.
+        source: rasters, from [`open_series`]; a series with pixels; or a path, or whatever else [`open_series`] takes:
+            it is opened with what the checkpoint knows about such files, and closed by `close`, or at the end of a
+            `with` statement.
         task: name of the task.
         classes: names of the classes, in the order of the map's values; `None` as in the processor.
         outputs: what each map describes; `None` as in the processor.
@@ -187,26 +243,29 @@ class ScenePredictor:
         progress: whether a progress bar is shown.
 
     Attributes:
+        scene: the scene, open for reading.
         blocks: the blocks of the scene (see [`~tiling.Block`]).
+        normalisation: how the pixels are normalised, in a sentence.
         timings: seconds spent so far: `read` (in the reading thread, beside the rest), `wait` (for it), `model` (on a
             CPU; other devices compute on while the rest goes on), `blend`.
 
     Raises:
         ValueError: a request that the processor refuses, tile sizes that do not fit, model and processor of different
             checkpoints, or values in another unit; all before the first tile is predicted.
+        RasterError: rasters that were named by their paths cannot be opened, or tiles cannot be read.
     """
 
     def __init__(
         self,
         model: STSUNForDensePrediction,
         processor: STSUNImageProcessor,
-        source: RasterSeries | ImageSeries,
+        source: SceneSource,
         task: str,
         classes: Sequence[str] | None = None,
         outputs: Outputs | None = None,
         *,
-        tile_size: int = 256,
-        overlap: int = 64,
+        tile_size: int = TILE_SIZE,
+        overlap: int = OVERLAP,
         batch_size: int | None = None,
         statistics: str | None = None,
         cell_size: int | None = None,
@@ -224,48 +283,63 @@ class ScenePredictor:
             )
         processor.check_config(model.config)
         self.model, self.processor, self.task = model.eval(), processor, task
-        if isinstance(source, ImageSeries):
-            self.read, series, (height, width) = source.crop, source, source.size
-        else:
-            self.read, series, height, width = source.read, source.series, source.height, source.width
-        self.num_dates = len(series.acquisitions)
-        self.num_bands = max(len(acquisition.bands) for acquisition in series.acquisitions)
-        self.outputs = processor.resolve_outputs(task, outputs, self.num_dates)
-        self.classes = processor.resolve_classes(task, classes)
-        if len(self.classes) > IGNORE_INDEX:
-            raise ValueError(f"{len(self.classes)} classes were asked for; a map tells at most {IGNORE_INDEX} apart.")
-        self.statistics = processor.resolve_statistics(series, statistics) or BY_KIND
         self.batch_size, self.progress = batch_size, progress
         self.probabilities, self.margins = probabilities, margins
-        longest = min(tile_size, max(height, width))
-        self.cell_size = -(-longest // processor.unified_size) if cell_size is None else cell_size
+        self.timings = dict.fromkeys(("read", "wait", "model", "blend"), 0.0)
+        with ExitStack() as stack:
+            self.scene = stack.enter_context(open_scene(source, processor))
+            self._resolve(classes, outputs, statistics)
+            self._lay_tiles(tile_size, overlap, cell_size)
+            if check_range:
+                self.check_values()
+            self.apply = self._bind()
+            # What was opened here stays open until `close`.
+            self._opened = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes rasters that were named by their paths; others stay open."""
+        self._opened.close()
+
+    def _resolve(self, classes: Sequence[str] | None, outputs: Outputs | None, statistics: str | None) -> None:
+        """What is asked of the scene, checked."""
+        series = self.scene.series
+        self.num_dates = len(series.acquisitions)
+        self.num_bands = max(len(acquisition.bands) for acquisition in series.acquisitions)
+        self.outputs = self.processor.resolve_outputs(self.task, outputs, self.num_dates)
+        self.classes = self.processor.resolve_classes(self.task, classes)
+        self.statistics = self.processor.resolve_statistics(series, statistics) or BY_KIND
+        self.normalisation = self.processor.describe_statistics(series, self.statistics)
+
+    def _lay_tiles(self, tile_size: int, overlap: int, cell_size: int | None) -> None:
+        """Where tiles and blocks lie."""
+        self.height, self.width = self.scene.height, self.scene.width
+        longest = min(tile_size, max(self.height, self.width))
+        self.cell_size = -(-longest // self.processor.unified_size) if cell_size is None else cell_size
         if self.cell_size < 1:
             raise ValueError(f"cell_size must be at least 1 pixel, got {self.cell_size}.")
-        self.height, self.width = height, width
-        token = self.cell_size * model.config.patch_size
-        self.rows = plan_axis(height, tile_size, overlap, token)
-        self.columns = plan_axis(width, tile_size, overlap, token)
-        self.blocks = plan_blocks(self.rows, self.columns, *self._block_tiles())
-        self.timings = dict.fromkeys(("read", "wait", "model", "blend"), 0.0)
-        if check_range:
-            self.check_values()
-        metadata = processor.pad(
-            [
-                processor.encode(
-                    self.read(0, 0, 1, 1),
-                    *(task, self.classes, self.outputs, None, self.statistics),
-                    cell_size=self.cell_size,
-                    check_range=False,
-                    allow_empty=True,
-                )
-            ]
+        token = self.cell_size * self.model.config.patch_size
+        self.rows = plan_axis(self.height, tile_size, overlap, token)
+        self.columns = plan_axis(self.width, tile_size, overlap, token)
+        self.block_tiles = self._block_tiles()
+        self.blocks = plan_blocks(self.rows, self.columns, *self.block_tiles)
+
+    def _bind(self) -> Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]:
+        """The model as a function of the pixels of tiles."""
+        size = (self.rows.tile, self.columns.tile)
+        sample = self.processor.encode_metadata(
+            self.scene.series, self.task, self.classes, self.outputs, cell_size=self.cell_size, size=size
         )
-        self.apply = bind_metadata(
-            self.model,
-            {k: v for k, v in metadata.items() if k not in ("pixel_values", "pixel_mask", "cell_sizes")},
-            (self.num_dates, self.num_bands, self.rows.tile, self.columns.tile),
-            self.cell_size,
-        )
+        metadata = self.processor.pad([sample])
+        tensors = {name: value for name, value in metadata.items() if name != "cell_sizes"}
+        return bind_metadata(self.model, tensors, (self.num_dates, self.num_bands, *size), self.cell_size)
 
     def _block_tiles(self) -> tuple[int, int]:
         """Rows and columns of tiles of a block at most: memory is bounded for any number of maps and classes."""
@@ -293,7 +367,7 @@ class ScenePredictor:
         unseen = set(range(self.num_dates))
         for i, j in sorted(near, key=lambda tile: math.dist(tile, middle))[:MAX_CHECKED_TILES]:
             series = self._read(i, j)
-            self.processor.normalize_series(series, self.statistics, check_range=True)
+            self.processor.check_units(series, self.statistics)
             unseen -= {date for date, valid in enumerate(series.valid) if valid.any()}
             if not unseen:
                 return
@@ -301,7 +375,7 @@ class ScenePredictor:
     def _read(self, i: int, j: int) -> ImageSeries:
         row, column = self.rows.starts[i], self.columns.starts[j]
         height, width = (len(axis.weights[index]) for axis, index in ((self.rows, i), (self.columns, j)))
-        return self.read(row, column, height, width)
+        return self.scene.read(row, column, height, width)
 
     def _load(self, tiles: list[tuple[int, int]]) -> _Batch:
         """Reads and normalises tiles; what ends beyond the scene is filled up with masked pixels."""
@@ -322,15 +396,11 @@ class ScenePredictor:
             if not seen.any():
                 continue
             full.append(position)
-            height, width = valid.shape[1:]
-            pixel = np.zeros((self.num_dates, self.num_bands, *shape), dtype=np.float32)
-            for date, array in enumerate(self.processor.normalize_series(series, self.statistics, check_range=False)):
-                pixel[date, : len(array), :height, :width] = array
-            mask = np.zeros((self.num_dates, *shape), dtype=bool)
-            mask[:, :height, :width] = valid
-            complete &= bool(mask.all())
-            pixels.append(pixel)
-            masks.append(mask)
+            pixel_values, pixel_mask = self.processor.encode_pixels(series, self.statistics)
+            rows, columns = shape[0] - valid.shape[1], shape[1] - valid.shape[2]
+            pixels.append(np.pad(pixel_values, ((0, 0), (0, 0), (0, rows), (0, columns))))
+            masks.append(np.pad(pixel_mask, ((0, 0), (0, rows), (0, columns))))
+            complete &= bool(masks[-1].all())
         values = torch.from_numpy(np.stack(pixels)) if full else None
         # Without a mask the model is much faster.
         mask = torch.from_numpy(np.stack(masks)) if full and not complete else None
@@ -423,7 +493,11 @@ class ScenePredictor:
                     finished = (..., slice(begin, done), slice(None))
                     self.timings["blend"] += perf_counter() - computed
                     yield LogitStrip(
-                        *(top + begin, left, total[finished].clone(), seen[finished].copy()), described[finished].copy()
+                        row=top + begin,
+                        column=left,
+                        logits=total[finished].clone(),
+                        seen=seen[finished].copy(),
+                        described=described[finished].copy(),
                     )
                     computed = perf_counter()
                 # The rows that the next tiles reach move to the top.
@@ -458,7 +532,7 @@ class ScenePredictor:
 
     def _decide(self, strip: LogitStrip) -> tuple[np.ndarray | None, ...]:
         """Maps, described, probabilities and margins of a strip (see [`BlockMaps`])."""
-        maps = self.processor._class_maps(strip.logits).to(torch.uint8).cpu().numpy()
+        maps = self.processor.class_maps(strip.logits).to(torch.uint8).cpu().numpy()
         maps[~strip.seen] = IGNORE_INDEX
         probabilities = margins = None
         if self.probabilities or self.margins:

@@ -43,6 +43,8 @@ from .visualization import Colour, default_colours, map_sheet
 
 # What stands for no class in maps of uint16.
 WIDE_NODATA = 65535
+RASTER_SUFFIXES = (".tif", ".tiff")
+PICTURE_SUFFIXES = (".png",)
 
 # Side of the blocks of a GeoTIFF. 256, not the 512 of GDAL's COG driver: probabilities of a hundred classes
 # are interleaved by pixel, and a block of them has to stay small.
@@ -52,7 +54,7 @@ _BLOCK_SIZE = 256
 _ATTRIBUTE_FIELDS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
 
 
-def check_writable(path: PathLike, suffixes: Sequence[str] = (".tif", ".tiff")) -> None:
+def check_writable(path: PathLike, suffixes: Sequence[str] = RASTER_SUFFIXES) -> None:
     """Makes sure that an output can be written, before any work is done for it.
 
     Args:
@@ -431,7 +433,7 @@ def write_quick_look(source: PathLike, path: PathLike, size: int = 1024) -> None
     Raises:
         RasterError: the picture cannot be written there, or `source` holds no class names.
     """
-    check_writable(path, (".png",))
+    check_writable(path, PICTURE_SUFFIXES)
     with open_quietly(source) as dataset:
         names = class_names(dataset)
         scale = min(1.0, size / max(dataset.shape))
