@@ -35,6 +35,7 @@ from stsun_processing.training import (
     open_sources,
     parse_arguments,
     plain_model,
+    predict_command,
     save_run,
     summary,
 )
@@ -184,6 +185,8 @@ def run(settings: FinetuneArguments) -> None:
             print(f"{split}: {summary(metrics[split]) or 'not scored'}")
     if arguments.process_index == 0:
         print(f"Checkpoint, model card and metrics.json are in {settings.output_dir}.")
+        if command := predict_command(settings.output_dir, processor, sources):
+            print(command)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .evaluation import BatchScores, Scores, TaskScores, evaluate_sources, mean_score, summary
     from .models import add_lora, balanced_class_weights, build_model, plain_model, with_new_output_module
     from .optimization import MuonAdamW, fit, parameter_groups
-    from .run import JsonLinesTracker, check_same_run, log_lines, save_run, write_whole
+    from .run import JsonLinesTracker, check_same_run, log_lines, predict_command, save_run, write_whole
     from .sources import WINDOWS, Sources, build_mixture, build_sampler, open_sources
 
 _MODULES = ("arguments", "sources", "models", "evaluation", "optimization", "run")
@@ -42,6 +42,7 @@ __all__ = [
     "parameter_groups",
     "parse_arguments",
     "plain_model",
+    "predict_command",
     "save_run",
     "summary",
     "with_new_output_module",

@@ -104,15 +104,19 @@ def evaluate_sources(
         for index in range(process_index, len(source), num_processes):
             sample = source[index]
             statistics = sample.source if sample.source in processor.band_statistics else BY_KIND
-            request = (sample.task, sample.classes, sample.outputs)
             maps = predict_scene(
-                *(model, processor, sample.series, *request),
+                model,
+                processor,
+                sample.series,
+                sample.task,
+                sample.classes,
+                sample.outputs,
                 statistics=statistics,
                 # Values of a source are in the unit of its own statistics, however far from those of training.
                 check_range=statistics == BY_KIND,
                 progress=False,
             )
-            counted[sample.task].update(np.asarray(maps), sample.labels)
+            counted[sample.task].update(maps, sample.labels)
         scores[source.name] = {
             task: task_scores.sum_over_processes(device).compute() for task, task_scores in counted.items()
         }

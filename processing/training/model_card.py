@@ -14,9 +14,10 @@
 """The model card of a run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from modeling_stsun import STSUNForDensePrediction
 
@@ -93,7 +94,7 @@ processor = STSUNImageProcessor.from_pretrained("{name}")
 
 Classes: {", ".join(processor.categories)}.
 Band statistics of: {", ".join(processor.band_statistics) or "no data set (normalised by kind of band)"}.
-
+{_known_files(processor.readings)}
 ## Measured
 
 On whole samples, predicted in overlapping tiles. `mean_iou` leaves out classes that appear in neither map.
@@ -111,3 +112,36 @@ On whole samples, predicted in overlapping tiles. `mean_iou` leaves out classes 
 """
         )
     )
+
+
+def _known_files(readings: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """A table of the files that `stsun predict` reads without further arguments."""
+    if not readings:
+        return ""
+    rows = [
+        f"| {name} | {', '.join(map(_band, reading['bands']))} | {reading['dtype']} | {_numbers(reading['scale'])} | "
+        f"{_numbers(reading['offset'])} | {_numbers(reading['nodata'])} |"
+        for name, band_sets in readings.items()
+        for reading in band_sets
+    ]
+    listed = "\n".join(rows)
+    return f"""
+Files with the bands of these data sets need no description: what they do not state themselves is taken from here.
+
+| data set | bands | stored as | scale | offset | nodata |
+|---|---|---|---|---|---|
+{listed}
+"""
+
+
+def _band(record: Mapping[str, Any]) -> str:
+    center = record.get("center_nm")
+    return f"{record['name']} ({record['kind']}{'' if center is None else f', {center:g} nm'})"
+
+
+def _numbers(values: Sequence[float | None] | None) -> str:
+    """The numbers of all bands, once if they are equal; a dash where nothing is stated."""
+    if values is None:
+        return "-"
+    shown = ["-" if value is None else f"{value:g}" for value in values]
+    return shown[0] if len(set(shown)) == 1 else ", ".join(shown)

@@ -46,7 +46,9 @@ def build_model(arguments: FinetuneArguments, sources: Sources) -> tuple[STSUNFo
             **PRESETS[arguments.model], id2label=id2label, label2id={name: i for i, name in id2label.items()}
         )
         model = STSUNForDensePrediction(config)
-        processor = STSUNImageProcessor.from_config(config, band_statistics=sources.statistics)
+        processor = STSUNImageProcessor.from_config(
+            config, band_statistics=sources.statistics, readings=sources.readings
+        )
     else:
         try:
             model, processor = load_checkpoint(arguments.model)
@@ -61,6 +63,7 @@ def build_model(arguments: FinetuneArguments, sources: Sources) -> tuple[STSUNFo
             model.add_categories(new)
             processor.add_categories(new)
         processor.band_statistics = processor.band_statistics | sources.statistics
+        processor.readings = processor.readings | sources.readings
     if arguments.class_weights == "balanced":
         weights = balanced_class_weights(sources)
         model.config.class_weights = [weights.get(name, 1.0) for name in processor.categories]

@@ -11,10 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What a run leaves behind: its log, its settings, and a folder that is complete for the Hub."""
+"""What a run leaves behind: its log and settings, a folder that is complete for the Hub, and how to predict with it."""
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -25,11 +26,17 @@ from accelerate.tracking import GeneralTracker, on_main_process
 
 from modeling_stsun import STSUNForDensePrediction
 
+from ..data.datasets import FolderDataset
+from ..data.description import SampleRecord
 from ..image_processing_stsun import STSUNImageProcessor
+from ..metadata import ImageSeries, default_outputs
 from ..metrics import json_ready
+from ..rasters.series import open_series
+from ..rasters.statements import RasterError
 from .arguments import FinetuneArguments, TrainingError
 from .evaluation import Scores
 from .model_card import model_card
+from .sources import Sources
 
 
 class JsonLinesTracker(GeneralTracker):
@@ -127,3 +134,57 @@ def save_run(
             shutil.rmtree(folder / path.name)
         os.replace(path, folder / path.name)
     partial.rmdir()
+
+
+def predict_command(folder: str | Path, processor: STSUNImageProcessor, sources: Sources) -> str | None:
+    """The command that predicts files of the run as the run itself scored them, for a shell.
+
+    Args:
+        folder: the checkpoint that the run saved.
+        processor: its processor.
+        sources: the data of the run; the command names the first sample of a test split, or else of another one.
+
+    Returns:
+        The command; or why `stsun predict` cannot read these files by itself; `None` if no source holds files.
+    """
+    sets = [source for source in (*sources.test, *sources.val, *sources.train) if isinstance(source, FolderDataset)]
+    if not sets:
+        return None
+    dataset, record = sets[0], sets[0].samples[0]
+    files = [str(path) for path in record.image_paths]
+    try:
+        with open_series(files, readings=processor.readings) as opened:
+            found = opened.series
+    except RasterError as error:
+        return f"stsun predict cannot read the files of sample {record.name!r} by themselves: {error}"
+    options = _request_options(dataset, record, processor) + _metadata_options(record.series, found)
+    try:
+        known = processor.resolve_statistics(found, None) == dataset.name
+    except ValueError:  # the bands fit several data sets
+        known = False
+    if not known:
+        options += ["--statistics", dataset.name]
+    checkpoint = ["--checkpoint", str(folder), "--task", record.task]
+    return shlex.join(["stsun", "predict", *checkpoint, *options, "-o", "out.tif", *files])
+
+
+def _request_options(dataset: FolderDataset, record: SampleRecord, processor: STSUNImageProcessor) -> list[str]:
+    """What is asked of a sample, as far as it is not what `stsun predict` asks by itself."""
+    options = []
+    classes = list(dataset.class_names(record.task))
+    if classes != processor.resolve_classes(record.task, None):
+        options += ["--classes", *classes]
+    if record.outputs != default_outputs(record.task, len(record.series.acquisitions)):
+        options += ["--maps", *(",".join(map(str, output)) for output in record.outputs)]
+    return options
+
+
+def _metadata_options(wanted: ImageSeries, found: ImageSeries) -> list[str]:
+    """What dataset.json states of a series, as far as its files say otherwise."""
+    options = []
+    dates = [acquisition.datetime for acquisition in wanted.acquisitions]
+    if dates != [acquisition.datetime for acquisition in found.acquisitions]:
+        options += ["--dates", *("unknown" if date is None else date.isoformat() for date in dates)]
+    if wanted.gsd_m is not None and wanted.gsd_m != found.gsd_m:
+        options += ["--gsd", str(wanted.gsd_m)]
+    return options

@@ -13,13 +13,14 @@
 # limitations under the License.
 """The data of a run: its sources, opened and checked, and the batches drawn from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import Dataset
 
 from ..data.augmentation import Augmentation
-from ..data.datasets import FolderDataset, band_statistics
+from ..data.datasets import FolderDataset, band_statistics, readings
 from ..data.description import DatasetDescription
 from ..data.sampling import MixtureBatchSampler, MixtureDataset
 from ..synthetic.dataset import SyntheticDataset
@@ -39,6 +40,8 @@ class Sources:
         test: the same of the test split.
         statistics: band statistics of the training split of each folder, by name.
         notes: what takes no part, and why.
+        readings: what is needed to read the files of each folder again, by name: of each band set the bands, and what
+            `dataset.json` states that the files do not.
     """
 
     train: list[Dataset]
@@ -46,6 +49,7 @@ class Sources:
     test: list[Dataset]
     statistics: dict[str, dict]
     notes: list[str]
+    readings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def class_names(self) -> list[str]:
         """Names of the classes of all sources and tasks, each once."""
@@ -70,6 +74,7 @@ def open_sources(arguments: FinetuneArguments) -> Sources:
         train = FolderDataset(name, "train", **windows, seed=arguments.seed)
         sources.train.append(train)
         sources.statistics[train.name] = band_statistics(train)
+        sources.readings[train.name] = readings(train)
         if train.unlabelled:
             listed = ", ".join(dict.fromkeys(train.unlabelled))
             sources.notes.append(f"{train.name}: nothing is labelled in {listed}; they take no part in training.")
