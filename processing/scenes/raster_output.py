@@ -29,6 +29,8 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio import Affine, windows
+
+# What `rasterio.shutil.copy` raises; rasterio.errors has no name for it.
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
@@ -115,7 +117,7 @@ def write_series(series: ImageSeries, folder: PathLike) -> list[Path]:
                 if not np.array_equal(dataset.read(), stored, equal_nan=True):
                     raise RasterError("it does not read back as it was written. Is the disk full or failing?")
             os.replace(partial, path)
-        except (OSError, RasterError, RasterioError, CPLE_BaseError) as error:
+        except (OSError, RasterError, RasterioError) as error:
             raise RasterError(f"{path} cannot be written: {error}") from error
         finally:
             partial.unlink(missing_ok=True)
@@ -194,7 +196,7 @@ class RasterWriter:
                 if self._descriptions is not None:
                     self._dataset.set_band_description(index, self._descriptions[index - 1])
             self._describe(self._dataset)
-        except (RasterioError, CPLE_BaseError) as error:
+        except RasterioError as error:
             self._discard()
             raise RasterError(f"{self.path} cannot be written: {error}") from error
         return self
@@ -207,17 +209,7 @@ class RasterWriter:
             return
         try:
             self._dataset.close()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                rasterio.shutil.copy(
-                    self._draft,
-                    self._partial,
-                    driver="COG",
-                    compress="deflate",
-                    blocksize=_BLOCK_SIZE,
-                    overview_resampling=self._resampling,
-                    bigtiff="IF_SAFER",
-                )
+            self._copy()
             self._check_written()
             sidecar = self._sidecar()
             final = self.path.with_name(self.path.name + ".aux.xml")
@@ -231,7 +223,7 @@ class RasterWriter:
             except OSError:
                 final.unlink(missing_ok=True)
                 raise
-        except (OSError, RasterError, RasterioError, CPLE_BaseError) as problem:
+        except (OSError, RasterError, RasterioError) as problem:
             raise RasterError(f"{self.path} cannot be written: {problem}") from problem
         finally:
             self._discard()
@@ -264,9 +256,26 @@ class RasterWriter:
         window = Window(column, row, array.shape[2], array.shape[1])
         try:
             self._dataset.write(array, window=window)
-        except (RasterioError, CPLE_BaseError) as error:
+        except RasterioError as error:
             raise RasterError(f"{self.path} cannot be written: {error.__cause__ or error}") from error
         self._written.append((window, zlib.crc32(np.ascontiguousarray(array))))
+
+    def _copy(self) -> None:
+        """Makes the Cloud Optimized GeoTIFF of the draft."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            try:
+                rasterio.shutil.copy(
+                    self._draft,
+                    self._partial,
+                    driver="COG",
+                    compress="deflate",
+                    blocksize=_BLOCK_SIZE,
+                    overview_resampling=self._resampling,
+                    bigtiff="IF_SAFER",
+                )
+            except CPLE_BaseError as error:
+                raise RasterError(str(error)) from error
 
     def _describe(self, dataset: DatasetWriter) -> None:
         """Adds what a subclass has to say."""
@@ -337,7 +346,12 @@ class MapWriter(RasterWriter):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
-            *(path, height, width, num_maps, "uint16" if nodata == WIDE_NODATA else "uint8", nodata),
+            path,
+            height,
+            width,
+            num_maps,
+            "uint16" if nodata == WIDE_NODATA else "uint8",
+            nodata,
             crs=crs,
             transform=transform,
             descriptions=descriptions,
@@ -487,12 +501,24 @@ def _profile(
         known_crs = None if crs is None else CRS.from_user_input(crs)
     except ValueError as error:
         raise RasterError(f"crs {crs!r} is not known: {error}. Write WKT or EPSG:code, or None.") from error
-    return {
-        **{"driver": "GTiff", "dtype": dtype, "count": count, "height": height, "width": width, "crs": known_crs},
-        **({} if transform is None else {"transform": Affine(*tuple(transform)[:6])}),
-        **{"tiled": True, "blockxsize": _BLOCK_SIZE, "blockysize": _BLOCK_SIZE, "compress": "deflate"},
-        **{"interleave": "band", "photometric": "minisblack", "bigtiff": "IF_SAFER"},
+    profile = {
+        "driver": "GTiff",
+        "dtype": dtype,
+        "count": count,
+        "height": height,
+        "width": width,
+        "crs": known_crs,
+        "tiled": True,
+        "blockxsize": _BLOCK_SIZE,
+        "blockysize": _BLOCK_SIZE,
+        "compress": "deflate",
+        "interleave": "band",
+        "photometric": "minisblack",
+        "bigtiff": "IF_SAFER",
     }
+    if transform is not None:
+        profile["transform"] = Affine(*tuple(transform)[:6])
+    return profile
 
 
 def _create(path: Path, **profile: Any) -> DatasetWriter:
