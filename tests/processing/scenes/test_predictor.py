@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
-from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, predict_scene
+from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, open_series, predict_scene
+from stsun_processing.rasters.series import RasterSeries
 from stsun_processing.scenes import predictor as predictor_module
 from stsun_processing.scenes.predictor import PROBABILITY_SCALE, ScenePredictor, prefetched
+from stsun_processing.scenes.raster_output import write_series
 from stsun_processing.scenes.tiling import plan_axis
 from tests.conftest import small_config
 
@@ -88,6 +90,8 @@ def test_blending_is_the_weighted_mean_of_the_logits_of_all_tiles(checkpoint):
 
 
 # Tiling is invisible: bounds on the difference between tiled logits and those of one pass over the whole scene.
+
+
 def tiled_and_whole(model, processor, series, *request, **tiles):
     whole = gather(ScenePredictor(model, processor, series, *request, tile_size=1000, cell_size=1, progress=False))
     tiled = gather(ScenePredictor(model, processor, series, *request, cell_size=1, progress=False, **tiles))
@@ -125,6 +129,8 @@ def test_tiles_hardly_show_under_global_attention():
 
 
 # Whatever is computed together, in whatever order: the result is one.
+
+
 def test_the_batch_size_changes_logits_by_rounding_only(checkpoint):
     model, processor = load_checkpoint(checkpoint)
     arguments = (model, processor, make_series(), "binary_change_detection")
@@ -167,6 +173,8 @@ def test_tiles_one_by_one_in_random_order_give_the_bits_of_the_whole(checkpoint,
 
 
 # Nodata
+
+
 def test_a_map_is_nodata_where_no_date_holds_data_and_a_change_where_one_does_not(checkpoint):
     model, processor = load_checkpoint(checkpoint)
     series, options = make_series(), {"tile_size": 24, "overlap": 8, "progress": False}
@@ -205,6 +213,8 @@ def test_tiles_without_data_cost_nothing_and_change_nothing(checkpoint):
 
 
 # Sensors
+
+
 def test_dates_of_different_sensors_are_predicted_as_by_the_model(checkpoint):
     """Radar before, optical after: one band, then two."""
     model, processor = load_checkpoint(checkpoint)
@@ -218,7 +228,50 @@ def test_dates_of_different_sensors_are_predicted_as_by_the_model(checkpoint):
     assert torch.allclose(logits, expected, atol=1e-5)
 
 
+# What a scene is read from
+
+
+def test_paths_are_opened_with_what_the_checkpoint_knows_and_closed_again(checkpoint, tmp_path, monkeypatch):
+    model, processor = load_checkpoint(checkpoint)
+    processor.readings = {"own": []}
+    series = make_series()
+    paths = [str(path) for path in write_series(series, tmp_path / "series")]
+    request = ("semantic_change_detection", ["water", "urban"])
+    expected = predict_scene(model, processor, series, *request, progress=False)
+    opened, closed = [], []
+
+    def spy(entries, **options):
+        opened.append((entries, options))
+        return open_series(entries, **options)
+
+    close = RasterSeries.close
+    monkeypatch.setattr(predictor_module, "open_series", spy)
+    monkeypatch.setattr(RasterSeries, "close", lambda self: closed.append(self) or close(self))
+    assert np.array_equal(predict_scene(model, processor, paths, *request, progress=False), expected)
+    assert opened == [(paths, {"readings": {"own": []}})]
+    assert len(closed) == 1
+    with pytest.raises(ValueError, match="lake"):
+        ScenePredictor(model, processor, paths[0], "semantic_segmentation", ["lake"], progress=False)
+    assert len(closed) == 2, "a request that is refused leaves no file open"
+
+    closed.clear()
+    with open_series(paths) as source:
+        assert np.array_equal(predict_scene(model, processor, source, *request, progress=False), expected)
+        assert not closed, "what the caller opened stays open"
+
+
+def test_a_predictor_keeps_paths_open_until_it_is_closed(checkpoint, tmp_path):
+    model, processor = load_checkpoint(checkpoint)
+    (path,) = write_series(make_series(dates=("2021-01-03",)), tmp_path / "series")
+    arguments = (model, processor, path, "semantic_segmentation", ["water", "urban"])
+    with ScenePredictor(*arguments, tile_size=24, overlap=8, progress=False) as predictor:
+        parts = [list(predictor.predict()) for _ in range(2)]
+    assert all(np.array_equal(one.maps, two.maps) for one, two in zip(*parts, strict=True))
+
+
 # Probabilities and margins
+
+
 @pytest.mark.parametrize("classes", [["water"], ["water", "urban", "forest"]])
 def test_probabilities_and_margins_are_those_of_the_blended_logits(checkpoint, classes):
     model, processor = load_checkpoint(checkpoint)
@@ -259,6 +312,8 @@ def test_memory_of_a_block_is_bounded_for_many_classes_and_maps(checkpoint, monk
 
 
 # Reading ahead
+
+
 def test_what_is_read_ahead_keeps_its_order_and_raises_in_its_turn():
     def items():
         yield from range(20)
@@ -285,6 +340,8 @@ def test_reading_ahead_is_bounded_and_stops_with_the_consumer():
 
 
 # Refusals
+
+
 def test_values_in_another_unit_are_refused_before_any_tile_is_predicted(checkpoint):
     model, processor = load_checkpoint(checkpoint)
     series = make_series()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,15 @@ import rasterio.shutil
 import torch
 from PIL import Image
 
-from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, open_series, predict_raster
+from stsun_processing import (
+    Acquisition,
+    Band,
+    ImageSeries,
+    load_checkpoint,
+    open_series,
+    predict_raster,
+    read_series,
+)
 from stsun_processing.cli import main
 from stsun_processing.rasters.statements import RasterError
 from stsun_processing.scenes import predictor as predictor_module
@@ -133,6 +142,27 @@ def test_all_outputs_of_a_scene_agree(checkpoint, rasters, tmp_path):
     assert Image.open(files["quick_look"]).format == "PNG"
 
 
+def test_all_rasters_say_how_the_input_was_normalised(checkpoint, rasters, tmp_path):
+    names = ("probabilities", "margin", "change", "from_to")
+    files = {name: tmp_path / f"{name}.tif" for name in names}
+    run(checkpoint, rasters, tmp_path / "maps.tif", **files)
+    _, processor = load_checkpoint(checkpoint)
+    with open_series(rasters) as source:
+        expected = processor.describe_statistics(source.series, None)
+    assert expected
+    for path in (tmp_path / "maps.tif", *files.values()):
+        with rasterio.open(path) as dataset:
+            assert dataset.tags()["STSUN_NORMALISATION"] == expected
+
+
+def test_paths_and_series_in_memory_give_the_same_files_as_open_rasters(checkpoint, rasters, tmp_path):
+    model, processor = load_checkpoint(checkpoint)
+    run(checkpoint, rasters, tmp_path / "open.tif")
+    for name, source in {"paths": rasters, "memory": read_series(rasters)}.items():
+        predict_raster(model, processor, source, tmp_path / f"{name}.tif", TASK, CLASSES, **TILES)
+        assert np.array_equal(read(tmp_path / f"{name}.tif"), read(tmp_path / "open.tif"))
+
+
 def test_from_to_of_many_classes_is_wide(tmp_path, checkpoint, rasters):
     model, processor = load_checkpoint(checkpoint)
     names = [f"class {index}" for index in range(16)]
@@ -210,6 +240,20 @@ def test_work_that_is_interrupted_goes_on_where_it_was(checkpoint, rasters, tmp_
     run(checkpoint, rasters, out)
     assert asked[0].index == 4
     assert whole(out) == whole(reference)
+    assert not work(out).exists()
+
+
+def test_the_work_on_other_pixels_in_memory_is_not_gone_on_with(checkpoint, rasters, tmp_path, monkeypatch):
+    model, processor = load_checkpoint(checkpoint)
+    series, out = read_series(rasters), tmp_path / "maps.tif"
+    with monkeypatch.context() as patch:
+        patch.setattr(scene_files, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
+        with pytest.raises(RasterError, match="is kept in"):
+            predict_raster(model, processor, series, out, TASK, CLASSES, **TILES)
+    other = tuple(array / 2 for array in series.pixels)
+    with pytest.raises(RasterError, match="input pixels was"):
+        predict_raster(model, processor, replace(series, pixels=other), out, TASK, CLASSES, **TILES)
+    predict_raster(model, processor, series, out, TASK, CLASSES, **TILES)
     assert not work(out).exists()
 
 
