@@ -11,7 +11,9 @@ import pytest
     [
         ("datasets", "FolderDataset", "data.datasets"),
         ("dataset_inspection", "inspect_dataset", "data.inspection"),
-        ("inference", "predict_scene", "scenes.predictor"),
+        ("inference", "load_checkpoint", "scenes.checkpoints"),
+        ("inference", "ScenePredictor", "scenes.predictor"),
+        ("inference", "predict_scene", "scenes.scene_files"),
         ("raster", "open_series", "rasters.series"),
         ("raster_metadata", "RasterError", "rasters.records"),
         ("sensors", "SENSORS", "rasters.sensors"),

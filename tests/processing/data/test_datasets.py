@@ -14,7 +14,7 @@ import torch
 from affine import Affine
 
 from stsun_processing.data import datasets
-from stsun_processing.data.datasets import FolderDataset, band_statistics
+from stsun_processing.data.datasets import FolderDataset, Tiles, band_statistics
 from stsun_processing.data.description import DatasetError
 from stsun_processing.metadata import TASKS
 
@@ -236,6 +236,26 @@ def big_folder(folder, labels, shape=(300, 600)):
     sample = folder.sample("big", ["big"], {"semantic": "labels/big.tif"}) | {"height": shape[0], "width": shape[1]}
     folder.json |= {"bands": [{"name": "n", "kind": "index"}], "samples": [sample], "splits": {"train": ["big"]}}
     return numbers, label
+
+
+def test_tiles_cover_each_pixel_once_and_forget_labels_without_data(folder):
+    numbers, label = big_folder(folder, [(row, column, 3) for row in range(0, 300, 9) for column in range(0, 600, 7)])
+    numbers[:40, :50] = np.nan
+    write(folder.root / "images/big.tif", numbers)
+    dataset = folder.open()
+    tiles = Tiles(dataset, "semantic_segmentation", 128)
+    assert len(tiles) == 3 * 5
+    seen = np.zeros(numbers.shape, int)
+    expected = np.where((label == 3) & ~np.isnan(numbers), 1, 255)
+    for (_, (top, left, height, width)), tile in zip(tiles.windows, tiles, strict=True):
+        place = slice(top, top + height), slice(left, left + width)
+        seen[place] += 1
+        assert tile.series.size == (height, width)
+        np.testing.assert_array_equal(tile.series.pixels[0][0], numbers[place])
+        np.testing.assert_array_equal(tile.labels[0], expected[place])
+    assert (seen == 1).all()
+    with pytest.raises(ValueError, match="size must be 1"):
+        Tiles(dataset, "semantic_segmentation", 0)
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 2**28])
