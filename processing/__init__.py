@@ -19,7 +19,6 @@ _MODULES = {
     "metadata": ("Acquisition", "Band", "ImageSeries", "MetadataError"),
     "metrics": ("ConfusionMatrix",),
     "rasters.records": ("RasterError",),
-    "rasters.records": ("RasterError",),
     "rasters.sensors": ("SENSORS", "find_sensor", "sensor_bands"),
     "rasters.series": ("open_series", "read_series"),
     "scenes.checkpoints": ("load_checkpoint",),
