@@ -256,10 +256,13 @@ class Entry:
     Args:
         parts: at least one.
         notes: what was left out, and why; lines of the report.
+        finest: whether its rasters lie on several grids by design (Sentinel-2: 10, 20 and 60 m), of which the finest
+            is meant unless the caller says otherwise.
     """
 
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
+    finest: bool = False
 
 
 @dataclass(frozen=True)
