@@ -60,9 +60,9 @@ def folder_entry(path: str, parts: Sequence[str] | None) -> Entry:
     return Entry(tuple(Part(os.path.join(path, name)) for name in bands), notes=(left_out(path, others),))
 
 
-def left_out(path: str, names: Iterable[str]) -> str:
+def left_out(path: str, names: Iterable[str], why: str = "which hold no measurement") -> str:
     """The line of the report about files that are not read."""
-    return f"{path}: left out {abridged(names)}, which hold no measurement. parts=[...] (--parts) reads them."
+    return f"{path}: left out {abridged(names)}, {why}. parts=[...] (--parts) reads them."
 
 
 def choose(path: str, parts: Sequence[str], names: Sequence[str]) -> list[str]:

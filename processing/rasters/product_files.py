@@ -97,7 +97,7 @@ def files_in(path: str) -> ProductFiles | None:
 
 
 def _in_folder(path: str) -> ProductFiles:
-    """The files of the folder itself, and those of Sentinel-2's granules; others may be many (Zarr) and are not looked at."""
+    """Files of the folder itself and of Sentinel-2's granules; others may be many (Zarr) and are not looked at."""
     top = [entry.name for entry in os.scandir(path) if entry.is_file()]
     granules = []
     for folder, _, files in os.walk(os.path.join(path, "GRANULE")):

@@ -43,12 +43,8 @@ _NUMBERED = re.compile(r"(?:(?:sr|st|toa|boa|sur_refl)[\s_-]*)?(?:band|b)[\s_-]*
 _REMARK = re.compile(r"\d+m|sr|st|toa|boa|refl|reflectance|rad|radiance")
 _LENGTH_UNIT = r"nm|nanomet\w*|[uµμ]m|micromet\w*|microns?"
 # GDAL writes "B4, central wavelength 665 nm" (Sentinel-2), "B4 (665 Nanometers)" (ENVI) and "Band 01: 444 Nanometers".
-_WAVELENGTH_REMARK = re.compile(
-    rf"[\s,:(]+(?:central\s+wavelength\s+)?[\d.]+\s*(?:{_LENGTH_UNIT})\)?$", re.IGNORECASE
-)
-_WAVELENGTH = re.compile(
-    rf"(?<![0-9A-Za-z.+-])(\d+(?:\.\d*)?)\s*({_LENGTH_UNIT})(?![0-9A-Za-z])", re.IGNORECASE
-)
+_WAVELENGTH_REMARK = re.compile(rf"[\s,:(]+(?:central\s+wavelength\s+)?[\d.]+\s*(?:{_LENGTH_UNIT})\)?$", re.IGNORECASE)
+_WAVELENGTH = re.compile(rf"(?<![0-9A-Za-z.+-])(\d+(?:\.\d*)?)\s*({_LENGTH_UNIT})(?![0-9A-Za-z])", re.IGNORECASE)
 # What drivers and writers that know no names call the bands. B01 is no such name: it is how Sentinel-2 spells its own.
 _COUNTING = re.compile(r"(?:band|layer|channel)[\s_-]*0*([1-9]\d*)|b?([1-9]\d*)", re.IGNORECASE)
 
