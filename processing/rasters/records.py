@@ -262,7 +262,8 @@ class Entry:
     Args:
         parts: at least one.
         notes: what was left out, and why; lines of the report.
-        finest: whether its rasters come on several grids by design, and belong on the finest one.
+        finest: whether its rasters lie on several grids by design (Sentinel-2: 10, 20 and 60 m), of which the finest
+            is meant unless the caller says otherwise.
     """
 
     parts: tuple[Part, ...]
