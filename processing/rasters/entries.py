@@ -37,13 +37,14 @@ SeriesEntry: TypeAlias = "PathLike | Mapping[str, Any] | Dataset | DataArray"
 Slot: TypeAlias = list[tuple[str, tuple[int, ...]]]
 
 
-def entries_of(paths: Any, parts: Sequence[str] | None, product: str | None) -> list[Entry]:
+def entries_of(paths: Any, parts: Sequence[str] | None, product: str | None, offset_given: bool) -> list[Entry]:
     """The entries of a series.
 
     Args:
         paths: as for `open_series`.
         parts: assets, variables, or files of a folder or product; `None` = all that hold data.
         product: name of a product whose scaling the files do not state; `None` = as they are recognised.
+        offset_given: whether the caller gives the offset, so that the product's need not be known.
 
     Raises:
         RasterError: an entry is empty or leads to no raster; `parts` has nothing to choose from.
@@ -65,7 +66,7 @@ def entries_of(paths: Any, parts: Sequence[str] | None, product: str | None) -> 
             "parts (--parts) names assets, variables or files, but paths holds no STAC item, cube, folder or product."
         )
     if product is not None:
-        preset = product_named(product)
+        preset = product_named(product, offset_given=offset_given)
         entries = [
             replace(entry, parts=tuple(replace(part, beside=(*part.beside, preset)) for part in entry.parts))
             for entry in entries

@@ -24,29 +24,11 @@ from rasterio.io import DatasetReader
 from ..metadata import KIND_ALIASES, POLARISATIONS
 from .dates import date_in_name, dates_of, parse_period, without_date
 from .envi import EnviHeader, header_key, header_of
+from .folders import RASTER_SUFFIXES
 from .quantities import finite, length_nm
 from .records import BandStatements, Period, Quantity, RasterError, Scaling, Stated, Statements
 from .sensors import is_counting_name, plain_band_name, wavelength_in_name
 
-# What a folder is searched for. Other formats are read too when the file itself is named.
-RASTER_SUFFIXES = (
-    ".tif",
-    ".tiff",
-    ".vrt",
-    ".jp2",
-    ".j2k",
-    ".img",
-    ".dat",
-    ".bil",
-    ".bip",
-    ".bsq",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".nc",
-    ".hdf",
-    ".h5",
-)
 INSTRUMENT_KEYS = ("sensor", "sensor_id", "sensor_name", "sensor_type", "instrument")
 PLATFORM_KEYS = (
     "platform",

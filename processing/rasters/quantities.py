@@ -101,7 +101,8 @@ def length_nm(where: str, what: str, text: str, unit: str, source: str) -> Quant
     smallest = MIN_WAVELENGTH_NM if what == "center_nm" else 0.0
     if what == "fwhm_nm" and key in _NO_UNIT:
         smallest = _MIN_UNITLESS_WIDTH_NM
-    length = value * factor
+    # In decimals: 0.6649 micrometres are 664.9 nm, not 664.9000000000001.
+    length = float(number * Decimal(str(factor)))
     if length < smallest or length <= 0:
         raise RasterError(
             f"{where} has {what} = {length:g} ({source}), which looks like micrometres: nanometres of {smallest:g} or "

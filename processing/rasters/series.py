@@ -189,7 +189,7 @@ def open_series(
     """
     check_layout(stacked, num_dates, resampling, grid, parts)
     dates = listed_dates(dates)
-    entries = entries_of(paths, parts, product)
+    entries = entries_of(paths, parts, product, offset_given=offset is not None)
     with ExitStack() as stack:
         handles = Handles(resampling=Resampling[resampling])
         stack.callback(handles.close)

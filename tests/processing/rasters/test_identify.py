@@ -138,8 +138,9 @@ def test_names_are_looked_up_in_the_sensor_given(tmp_path):
         # USGS writes the same instrument for both.
         ({"SPACECRAFT_ID": "LANDSAT_9", "SENSOR_ID": "OLI_TIRS"}, "landsat-9-oli2-tirs2"),
         ({"SENSOR": "sentinel-2", "PLATFORM": "Sentinel-2A", "INSTRUMENT": "MSI"}, "sentinel-2a"),
-        # Landsat 5 also carried the MSS: the platform alone does not tell.
-        ({"SPACECRAFT_ID": "LANDSAT_5", "SENSOR_ID": "MSS"}, None),
+        # Landsat 5 carried two instruments: the platform alone does not say which.
+        ({"SPACECRAFT_ID": "LANDSAT_5", "SENSOR_ID": "MSS"}, "landsat-4-5-mss"),
+        ({"SPACECRAFT_ID": "LANDSAT_5", "SENSOR_ID": "unheard of"}, None),
         ({"SENSOR": "unheard of"}, None),
     ],
 )
