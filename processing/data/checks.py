@@ -84,6 +84,7 @@ def check_split(
     """
     checked = CheckedSplit(split)
     free_bytes = _MASK_BYTES
+    noted: set[str] = set()
     for described in reader.description.select(split, tasks):
         record = described
         try:
@@ -96,6 +97,7 @@ def check_split(
             free_bytes -= labels.num_bytes
             checked.samples.append(replace(record, num_labelled=labels.num_labelled))
             checked.labels.append(labels)
+            _note_nodata_ids(checked, reader, record, noted)
         except DatasetError as error:
             _note_fault(checked, error, collect)
         on_sample()
@@ -129,6 +131,19 @@ def _check_labels(checked: CheckedSplit, description: DatasetDescription, collec
             )
     for task in checked.tasks:
         _check_both_classes(checked, description, task, collect)
+
+
+def _note_nodata_ids(checked: CheckedSplit, reader: SampleReader, record: SampleRecord, noted: set[str]) -> None:
+    """Notes that label maps call a class nodata, once for each class."""
+    ids, names = reader.description.class_ids_of(record.task), reader.description.class_names_of(record.task)
+    for path, number in reader.nodata_ids(record).items():
+        name = names[ids.index(number)]
+        if name not in noted:
+            noted.add(name)
+            checked.notes.append(
+                f"Label map {path} of split {checked.split!r} calls {number} nodata, which is the id of {name!r}: its "
+                "pixels count as labelled."
+            )
 
 
 def _check_both_classes(checked: CheckedSplit, description: DatasetDescription, task: str, collect: bool) -> None:

@@ -164,9 +164,11 @@ def _inspect_split(reader: SampleReader, split: str, report: DatasetReport, on_s
 
 
 def _note_classes_not_met(report: DatasetReport) -> None:
+    """Notes classes that training never meets, but for tasks of two classes, where that is a fault."""
     for task, by_split in report.pixels.items():
+        names = report.class_names(task)
         unlabelled = sum(int(counts[-1]) for counts in by_split.values())
-        for position, name in enumerate(report.class_names(task)):
+        for position, name in enumerate(names if len(names) > 2 else ()):
             met = [split for split, counts in by_split.items() if counts[position]]
             if not met:
                 ignored = report.description.ignore_index

@@ -15,6 +15,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from .samples import Window
 
 # Side of the blocks in pixels.
 BLOCK = 256
+
+# Bits that are set in each byte.
+_NUM_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
 
 ReadLabels = Callable[[Window], np.ndarray]
 
@@ -44,10 +48,16 @@ class LabelSummary:
     blocks: np.ndarray
     masks: dict[int, np.ndarray]
 
-    @property
+    @cached_property
     def num_labelled(self) -> int:
         """Pixels that have a label in some map."""
         return int(self.blocks.sum())
+
+    @cached_property
+    def _shares(self) -> np.ndarray:
+        """Cumulative shares of the labelled pixels, block by block."""
+        shares = (self.blocks.ravel() / self.num_labelled).cumsum()
+        return shares / shares[-1]
 
     @property
     def num_bytes(self) -> int:
@@ -64,22 +74,26 @@ class LabelSummary:
         Returns:
             Row and column, or `None` if nothing is labelled.
         """
-        totals = self.blocks.cumsum()
-        if not totals[-1]:
+        if not self.num_labelled:
             return None
-        block = int(np.searchsorted(totals / totals[-1], rng.random(), side="right"))
-        top, left, height, width = self._window(block)
-        index = int(rng.integers(0, self.blocks.flat[block]))
+        block = int(self._shares.searchsorted(rng.random(), side="right"))
+        window = self._window(block)
+        top, left, height, width = window
+        number = int(rng.integers(0, self.blocks.flat[block]))
         if self.blocks.flat[block] < height * width:
-            index = int(self._labelled(block, (top, left, height, width), read_labels)[index])
-        row, column = divmod(index, width)
+            number = self._place(block, number, window, read_labels)
+        row, column = divmod(number, width)
         return top + row, left + column
 
-    def _labelled(self, block: int, window: Window, read_labels: ReadLabels) -> np.ndarray:
-        """Numbers of the labelled pixels of a block, row by row."""
-        if block in self.masks:
-            return np.flatnonzero(np.unpackbits(self.masks[block], count=window[2] * window[3]))
-        return np.flatnonzero((read_labels(window) != IGNORE_INDEX).any(0))
+    def _place(self, block: int, number: int, window: Window, read_labels: ReadLabels) -> int:
+        """Where in a block, row by row, the labelled pixel of that number lies."""
+        if block not in self.masks:
+            return int(np.flatnonzero((read_labels(window) != IGNORE_INDEX).any(0))[number])
+        mask = self.masks[block]
+        totals = _NUM_BITS[mask].cumsum(dtype=np.int64)
+        byte = int(np.searchsorted(totals, number, side="right"))
+        before = int(totals[byte - 1]) if byte else 0
+        return 8 * byte + int(np.flatnonzero(np.unpackbits(mask[byte : byte + 1]))[number - before])
 
     def _window(self, block: int) -> Window:
         row, column = divmod(block, self.blocks.shape[1])

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,6 +132,12 @@ class SampleReader:
         num_classes = len(self.description.class_ids_of(record.task))
         read_labels = partial(self.read_labels, record)
         return summarise_labels((record.height, record.width), num_classes, read_labels, mask_bytes)
+
+    def nodata_ids(self, record: SampleRecord) -> dict[Path, int]:
+        """Label maps that call the id of a class nodata, and that id: their pixels count as labelled all the same."""
+        ids = self.description.class_ids_of(record.task)
+        stated = {path: self._label_map(record, number).nodata for number, path in enumerate(record.label_paths)}
+        return {path: int(nodata) for path, nodata in stated.items() if nodata in ids}
 
     @contextmanager
     def _errors_of(self, record: SampleRecord) -> Iterator[None]:

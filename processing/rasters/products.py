@@ -36,8 +36,6 @@ _COMPOSITE_DAYS = 8
 _GRANULE_IMAGE = re.compile(
     r"(?:^|[/\\_])T\d{2}[A-Z]{3}_\d{8}T\d{6}_B\w{2}(?:_[126]0m)?\.(?:jp2|tiff?)$", re.IGNORECASE
 )
-    r"(?:^|[/\\_])T\d{2}[A-Z]{3}_\d{8}T\d{6}_B\w{2}(?:_[126]0m)?\.(?:jp2|tiff?)$", re.IGNORECASE
-)
 
 
 def find_product(path: str, parts: Sequence[str] | None) -> Entry | None:
