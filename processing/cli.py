@@ -184,7 +184,8 @@ def _open(arguments: argparse.Namespace, readings: Mapping[str, Any] | None = No
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of all commands."""
     from .scenes.tiling import OVERLAP, TILE_SIZE
 
     parser = argparse.ArgumentParser(
@@ -423,7 +424,7 @@ def _sensors(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 2 where the input was refused."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     command = {"demo": _demo, "inspect": _inspect, "convert": _convert, "predict": _predict, "sensors": _sensors}[
         arguments.command
     ]

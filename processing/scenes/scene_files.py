@@ -359,7 +359,7 @@ def _request(predictor: ScenePredictor) -> dict[str, Any]:
         "weights": weights.hexdigest(),
         "checkpoint settings": _digest(settings.encode()),
         "input files": _file_states(scene.files),
-        "input pixels": _digest(*scene.series.pixels) if isinstance(scene, SeriesInMemory) else None,
+        "input pixels": _digest(*scene.series.pixels or ()) if isinstance(scene, SeriesInMemory) else None,
         "input metadata": _digest(f"{scene.series.to_json()} {scene.facts}".encode()),
         "task": predictor.task,
         "classes": predictor.classes,
