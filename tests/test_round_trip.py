@@ -17,6 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from stsun_processing import FolderDataset
 from stsun_processing.cli import main
+from stsun_processing.metadata import default_outputs
 from stsun_processing.training import TaskScores
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "finetune.py"
@@ -186,11 +187,25 @@ def train(data, out):
 
 
 def predicted(run, record, out):
-    """The maps that the command makes of the files of a sample."""
+    """The maps that the command makes of the files of a sample, those that are labelled."""
     files = [str(path) for path in record.image_paths]
-    assert main(["predict", "--checkpoint", str(run), "--task", record.task, "-o", str(out), *files]) == 0
+    usual = default_outputs(record.task, len(files))
+    arguments = ["--checkpoint", str(run), "--task", record.task, "-o", str(out), *files]
+    if not set(record.outputs) <= set(usual):
+        usual = record.outputs
+        arguments += ["--maps", *(",".join(map(str, output)) for output in usual)]
+    assert main(["predict", *arguments]) == 0
     with rasterio.open(out) as raster:
-        return raster.read()
+        return raster.read([usual.index(output) + 1 for output in record.outputs])
+
+
+def predicted_scores(dataset, task, run, folder):
+    """Scores of the maps that the command makes of the files of a split."""
+    scores = TaskScores(task, dataset.class_names(task))
+    for number, record in enumerate(dataset.samples):
+        if record.task == task:
+            scores.update(predicted(run, record, folder / f"{task}_{number}.tif"), dataset[number].labels)
+    return {name: None if np.isnan(value) else value for name, value in scores.compute().items()}
 
 
 @pytest.mark.parametrize("make", [tagged_geotiffs, plain_pictures, change_pairs, many_sensors])
@@ -200,12 +215,8 @@ def test_predict_scores_what_the_run_measured(make, tmp_path, capsys):
     train(data, run)
     test = FolderDataset(data, "test")
     (task,) = test.tasks
-    scores = TaskScores(task, test.class_names(task))
-    for number, record in enumerate(test.samples):
-        scores.update(predicted(run, record, tmp_path / f"{number}.tif"), test[number].labels)
     measured = json.loads((run / "metrics.json").read_text())["test"]["own"][task]
-    found = {name: None if np.isnan(value) else value for name, value in scores.compute().items()}
-    assert found == pytest.approx(measured, abs=1e-6)
+    assert predicted_scores(test, task, run, tmp_path) == pytest.approx(measured, abs=1e-6)
     assert measured["mean_iou"] > 0
     assert "own" in capsys.readouterr().err, "predict says whose statistics normalise its input"
 
