@@ -85,6 +85,13 @@ class Layout:
     num_dates: int
 
 
+def count_up(names: Sequence[str]) -> bool:
+    """Whether names do no more than count from 1; a single B1 may well be a sensor's band."""
+    numbers = [is_counting_name(name) for name in names]
+    is_alone = len(names) == 1 and _NUMBERED_BAND.fullmatch(names[0]) is not None
+    return numbers == list(range(1, len(names) + 1)) and not is_alone
+
+
 def listed(value: Any) -> list[Any] | None:
     """The items of an attribute that is a list; `None` if it is a single value."""
     if isinstance(value, (list, tuple)):
@@ -241,7 +248,7 @@ def _bands(
     bands: list[CubeBand] = []
     for variable, dim in band_dims.items():
         if dim is None:
-            bands.append(_single_band(dataset, variable, _count_up(single)))
+            bands.append(_single_band(dataset, variable, count_up(single)))
         else:
             bands += _bands_along(dataset, variable, dim)
     return bands
@@ -267,7 +274,7 @@ def _bands_along(dataset: "Dataset", variable: Hashable, dim: Hashable) -> Itera
             yield CubeBand(variable, dim, position, count, label, None, label_counts=True)
         return
     labels = dataset.coords[dim].values
-    counts = _count_up([str(label) for label in labels])
+    counts = count_up([str(label) for label in labels])
     for position, label in enumerate(labels):
         number = _integer(label)
         is_count = counts or number is not None
@@ -277,13 +284,6 @@ def _bands_along(dataset: "Dataset", variable: Hashable, dim: Hashable) -> Itera
 def _integer(label: Any) -> int | None:
     is_integer = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
     return int(label) if is_integer else None
-
-
-def _count_up(names: Sequence[str]) -> bool:
-    """Whether names do no more than count from 1; a single B1 may well be a sensor's band."""
-    numbers = [is_counting_name(name) for name in names]
-    is_alone = len(names) == 1 and _NUMBERED_BAND.fullmatch(names[0]) is not None
-    return numbers == list(range(1, len(names) + 1)) and not is_alone
 
 
 def _names(band: CubeBand) -> tuple[str, ...]:

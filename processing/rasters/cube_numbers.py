@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .cube_layout import CubeBand, listed, value_of_band, value_of_variable
+from .quantities import finite
 from .records import RasterError, Scaling, Stated
 
 if TYPE_CHECKING:
@@ -51,14 +52,14 @@ class Packing:
 
     Args:
         stored: their type in the file, after CF's attribute `_Unsigned`.
-        scaling: scale and offset, if something states them.
-        is_applied: whether the numbers in memory have been through that scaling.
+        scaling: scales and offsets, as far as something states them.
+        applied: the one that the numbers in memory have been through.
         is_wrapped: whether attributes may hold numbers of the other sign, as `_Unsigned` reinterprets them.
     """
 
     stored: np.dtype[Any]
-    scaling: Stated[Scaling] | None
-    is_applied: bool
+    scaling: tuple[Stated[Scaling], ...]
+    applied: Scaling | None
     is_wrapped: bool = False
 
 
@@ -88,28 +89,28 @@ def packing_of(variable: "DataArray", band: CubeBand, name: str, is_file: bool) 
     Raises:
         RasterError: a scale is no number; or nothing tells whether it is applied already.
     """
-    pending = _scaling(variable.attrs, band, name, "attribute")
-    applied = _scaling(variable.encoding, band, name, "encoding")
-    if pending is None and applied is None:
-        pending = _scaling_of_stac(variable, band, name)
+    pending = [*_scalings(variable.attrs, band, name, "attribute"), *_scaling_of_envi(variable.attrs, name)]
+    applied = _scalings(variable.encoding, band, name, "encoding")
+    pending = pending or ([] if applied else _scaling_of_stac(variable, band, name))
     stored = variable.dtype
     if not is_file:
         stored = np.dtype(variable.encoding.get("dtype", stored))
         is_unknown = variable.dtype.kind == "f" and not {"dtype", "rasterio_dtype"} & set(variable.encoding)
         if pending and (applied or is_unknown):
             raise RasterError(
-                f"{name} has scale {pending.value.scale:g} and offset {pending.value.offset:g} "
-                f"({pending.source}) with numbers of {variable.dtype}, which may have been through them "
+                f"{name} has scale {pending[0].value.scale:g} and offset {pending[0].value.offset:g} "
+                f"({pending[0].source}) with numbers of {variable.dtype}, which may have been through them "
                 "already: arithmetic of xarray keeps attributes. Delete the attributes if the numbers are "
                 "physical (del array.attrs['scale_factor'], array.attrs['add_offset']); if they are not, "
                 "delete them and give scale=... and offset=... (--scale, --offset)."
             )
     is_wrapped = stored.kind in "iu" and bool(_integer_kind(variable))
-    return Packing(unsigned(stored, variable), pending or applied, applied is not None, is_wrapped)
+    scaling = tuple(pending or applied)
+    return Packing(unsigned(stored, variable), scaling, applied[0].value if applied else None, is_wrapped)
 
 
-def _scaling(mapping: Mapping[Any, Any], band: CubeBand, name: str, word: str) -> Stated[Scaling] | None:
-    """Scale and offset of attributes or encoding; `None` where they are 1 and 0, which GDAL writes for nothing."""
+def _scalings(mapping: Mapping[Any, Any], band: CubeBand, name: str, word: str) -> list[Stated[Scaling]]:
+    """Scale and offset of attributes or encoding; none where they are 1 and 0, which GDAL writes for nothing."""
     numbers = []
     keys = []
     for key, plural, default in (("scale_factor", "scales", 1.0), ("add_offset", "offsets", 0.0)):
@@ -123,7 +124,21 @@ def _scaling(mapping: Mapping[Any, Any], band: CubeBand, name: str, word: str) -
             f"{name} has scale {scaling.scale:g} and offset {scaling.offset:g} ({source}), which make no "
             "physical unit. Correct them in the xarray object."
         )
-    return None if scaling == Scaling(1.0) else Stated(scaling, source)
+    return [] if scaling == Scaling(1.0) else [Stated(scaling, source)]
+
+
+def _scaling_of_envi(attributes: Mapping[Any, Any], name: str) -> list[Stated[Scaling]]:
+    """ENVI defines its factor as the number to divide by to get reflectance from 0 to 1; rioxarray keeps it."""
+    key = "reflectance_scale_factor"
+    if key not in attributes:
+        return []
+    divisor = finite(str(attributes[key]))
+    if divisor is None or divisor <= 0:
+        raise RasterError(
+            f"{name} has attribute {key} {attributes[key]!r}; a number above 0 is expected. Correct it in the xarray "
+            "object."
+        )
+    return [] if divisor == 1 else [Stated(Scaling(1 / divisor), f"attribute {key}")]
 
 
 def _raster_band(variable: "DataArray", band: CubeBand) -> Mapping[str, Any]:
@@ -135,7 +150,7 @@ def _raster_band(variable: "DataArray", band: CubeBand) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _scaling_of_stac(variable: "DataArray", band: CubeBand, name: str) -> Stated[Scaling] | None:
+def _scaling_of_stac(variable: "DataArray", band: CubeBand, name: str) -> list[Stated[Scaling]]:
     """Scale and offset of STAC's raster extension, if they are still to be applied.
 
     stackstac applies them unless it is told not to, which its integers show. Where the flag of Earth Search says that
@@ -154,9 +169,9 @@ def _scaling_of_stac(variable: "DataArray", band: CubeBand, name: str) -> Stated
                 "it already (coordinate boa_offset_applied): stackstac has applied it again. Stack with "
                 "rescale=False, and give scale=... (--scale)."
             )
-        return None
+        return []
     scaling = Scaling(scale, 0.0 if is_in_pixels else offset)
-    return None if scaling == Scaling(1.0) else Stated(scaling, "coordinate raster:bands")
+    return [] if scaling == Scaling(1.0) else [Stated(scaling, "coordinate raster:bands")]
 
 
 def _number(value: Any, band: CubeBand, what: str) -> float:
@@ -179,7 +194,7 @@ def nodata_of(variable: "DataArray", band: CubeBand, packing: Packing) -> tuple[
                 continue
             for value in _floats(mapping[key]):
                 number = _wrapped(value, packing)
-                if word == "attribute" and packing.is_applied:
+                if word == "attribute" and packing.applied:
                     number = _packed(number, packing)
                 found.append(Stated(number, f"{word} {key}"))
     for value in _floats(value_of_band(variable.attrs.get("nodatavals"), band)):
@@ -217,7 +232,7 @@ def _wrapped(value: float, packing: Packing) -> float:
 
 def _packed(value: float, packing: Packing) -> float:
     """The stored number of a physical one."""
-    scaling = packing.scaling.value if packing.scaling else Scaling(1.0)
+    scaling = packing.scaling[0].value
     return (value - scaling.offset) / scaling.scale
 
 
@@ -282,5 +297,5 @@ def _stored_range(ends: Sequence[float], packing: Packing, is_physical: bool, wh
     if packing.stored.kind == "f":
         return float(packing.stored.type(lowest)), float(packing.stored.type(highest))
     # Integers that are undone from scaled floats are so to within rounding.
-    margin = 0.5 if is_integer and packing.is_applied else 0.0
+    margin = 0.5 if is_integer and packing.applied else 0.0
     return lowest - margin, highest + margin

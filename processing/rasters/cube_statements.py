@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..metadata import KIND_ALIASES, MIN_WAVELENGTH_NM, POLARISATIONS
 from .cube_dates import dates_of_cube
-from .cube_layout import UNNAMED, CubeBand, Layout, listed, value_of_band, value_of_variable
+from .cube_layout import UNNAMED, CubeBand, Layout, count_up, listed, value_of_band, value_of_variable
 from .cube_numbers import nodata_of, packing_of, valid_range_of
 from .dates import DATE_KEYS, PERIOD_KEYS, date_in_name, dates_of, parse_period
 from .quantities import finite, length_nm
 from .records import BandStatements, Period, Quantity, RasterError, Stated, Statements
-from .sensors import plain_band_name, wavelength_in_name
+from .sensors import is_counting_name, plain_band_name, wavelength_in_name
 
 if TYPE_CHECKING:
     try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
@@ -55,28 +55,34 @@ _WAVELENGTH_STANDARD_NAMES = (
 _CENTER = re.compile(r"(?:(?:cent(?:er|re|ral)_?)?wavelengths?|cent(?:er|re)(?=_nm|_um))(?:_(nm|um))?")
 _FWHM = re.compile(r"(?:fwhm|full_width_half_max)(?:_(nm|um))?")
 # Fields of STAC's EO extension, which gives them in micrometres; stackstac makes them coordinates.
-_STAC_CENTER, _STAC_FWHM = "center_wavelength", "full_width_half_max"
+_STAC_CENTER = "center_wavelength"
+_STAC_LENGTHS = (_STAC_CENTER, "full_width_half_max")
 _BAD_KEYS = ("bbl", "bad_band_multiplier", "good_wavelengths")
 _NAME_KEYS = ("name", "band_name", "band_names", "common_name")
 # Texts for people, which name a band where nothing else does.
-_DESCRIPTION_KEYS = ("long_name", "descriptions", "description", "title")
+_LISTED_KEYS = ("long_name", "descriptions")
+_DESCRIPTION_KEYS = (*_LISTED_KEYS, "description", "title")
+# Lists of ENVI headers, which rioxarray keeps as texts.
+_ENVI_LISTS = ("wavelength", "fwhm", "bbl", "band_names")
 # What GDAL's netCDF writer says of bands without a description.
 _PLACEHOLDER = re.compile(r"GDAL Band Number \d+")
 _POLARISATION_KEYS = ("polarisation", "polarisations", "polarization", "polarizations")
 # When the image was made (TIFF 6.0), which GDAL's tags keep.
 _TIFF_DATE = "tifftag_datetime"
+# Keys that never speak of a single band.
+_RASTER_DATE_KEYS = {_TIFF_DATE, *(key for pair in PERIOD_KEYS for key in pair)}
 _NO_TEXT = ("", "None", "nan")
 
 
 @dataclass(frozen=True)
 class _Field:
-    """One attribute or coordinate that speaks about a band; `is_list` if it has a value for each band."""
+    """One attribute or coordinate that speaks about a band; `all_values` are those of all bands, if it has them."""
 
     key: str
     source: str
     value: Any
-    unit: str
-    is_list: bool
+    unit: str = ""
+    all_values: tuple[str, ...] = ()
 
 
 def states_of(dataset: "Dataset", layout: Layout, name: str, is_file: bool, path: str) -> Statements:
@@ -97,19 +103,22 @@ def states_of(dataset: "Dataset", layout: Layout, name: str, is_file: bool, path
     """
     own = [_band(dataset, layout, number, name, is_file) for number in range(len(layout.bands))]
     dates, unread = dates_of_cube(dataset, layout, name)
-    of_raster, unread_attributes = _raster_dates(dataset, layout, path)
-    has_axis = layout.num_dates > 1 or bool(dates[0])
-    bands = []
-    for date in dates:
+    of_raster, unread_of_raster = _raster_dates(dataset, layout, path)
+    bands: list[BandStatements] = []
+    if layout.num_dates > 1:
+        # What attributes say holds for none of several dates.
+        bands = [replace(band, date=date) for date in dates for band in own]
+        of_raster, unread_of_raster = (), ()
+    elif dates[0]:
         # What is said of the whole holds for its only date, and must not contradict the coordinate.
-        known = (*date, *of_raster) if layout.num_dates == 1 and has_axis else date
-        bands += [replace(band, date=(*known, *band.date)) for band in own]
+        bands = [replace(band, date=(*dates[0], *of_raster, *band.date)) for band in own]
+        of_raster, unread_of_raster = (), ()
     return Statements(
-        bands=tuple(bands),
+        bands=tuple(bands or own),
         platform=_words(dataset, layout, _PLATFORM_KEYS),
         instrument=_words(dataset, layout, _INSTRUMENT_KEYS),
-        date=() if has_axis else of_raster,
-        unread_date=(*unread, *(() if has_axis else unread_attributes)),
+        date=of_raster,
+        unread_date=(*unread, *unread_of_raster),
         gsd_m=_ground_sampling_distance(dataset, layout),
     )
 
@@ -122,11 +131,13 @@ def _band(dataset: "Dataset", layout: Layout, number: int, name: str, is_file: b
     band = layout.bands[number]
     variable = dataset[band.variable]
     where = f"Band {number + 1} of {name}"
-    fields = list(_fields(dataset, layout, band))
+    fields = list(_fields(dataset, band))
     texts = _texts(dataset, band, fields)
     packing = packing_of(variable, band, name, is_file)
     unit = value_of_variable(variable.attrs.get("units"), band)
-    dates, _ = dates_of({field.key: (field.source, str(field.value)) for field in fields})
+    # Scalar coordinates are those of the cube's dates.
+    own = [field for field in fields if field.all_values or field.source.startswith("attribute")]
+    dates, _ = dates_of({field.key: (field.source, str(field.value)) for field in own})
     return BandStatements(
         names=tuple(replace(text, value=plain_band_name(text.value)) for text in texts),
         kind=tuple(_kinds(fields)),
@@ -134,7 +145,7 @@ def _band(dataset: "Dataset", layout: Layout, number: int, name: str, is_file: b
         center_nm=(*_lengths(where, "center_nm", fields), *_lengths_in_names(where, texts)),
         fwhm_nm=tuple(_lengths(where, "fwhm_nm", fields)),
         unit=() if unit is None or str(unit) in _NO_TEXT else (Stated(str(unit), "attribute units"),),
-        scaling=() if packing.scaling is None else (packing.scaling,),
+        scaling=packing.scaling,
         nodata=nodata_of(variable, band, packing),
         valid_range=valid_range_of(variable, band, packing, name),
         date=tuple(dates),
@@ -147,25 +158,32 @@ def _key(name: Hashable) -> str:
     return re.sub(r"^(?:eo|sar):", "", re.sub(r"[\s-]+", "_", str(name).strip().casefold()))
 
 
-def _fields(dataset: "Dataset", layout: Layout, band: CubeBand) -> Iterator[_Field]:
+def _fields(dataset: "Dataset", band: CubeBand) -> Iterator[_Field]:
     """What attributes of the variable and coordinates along its band dimension say of one band."""
     attributes = dataset[band.variable].attrs
     unit = str(attributes.get("wavelength_units", attributes.get("wavelength_unit", "")))
     for name, value in attributes.items():
+        key = _key(name)
+        if key in _ENVI_LISTS and isinstance(value, str) and "," in value:
+            value = [item.strip() for item in value.strip("{}").split(",")]
         own = value_of_band(value, band)
-        if own is not None and str(own).strip() not in _NO_TEXT:
-            yield _Field(_key(name), f"attribute {name}", own, unit, listed(value) is not None)
+        if _is_said(own):
+            all_values = tuple(str(item) for item in listed(value) or ())
+            yield _Field(key, f"attribute {name}", own, unit, all_values)
     for name, variable in dataset.variables.items():
-        is_scalar = not variable.dims and name in dataset.coords
-        along_bands = band.dim is not None and variable.dims == (band.dim,)
-        if not is_scalar and not along_bands:
-            continue
-        value = variable.values.item() if is_scalar else variable.values[band.position]
-        is_wavelength = variable.attrs.get("standard_name") in _WAVELENGTH_STANDARD_NAMES
-        key = "wavelength" if is_wavelength else _key(name)
-        if str(value).strip() not in _NO_TEXT:
-            unit = str(variable.attrs.get("units", ""))
-            yield _Field(key, f"coordinate {name}", value, unit, along_bands)
+        key = "wavelength" if variable.attrs.get("standard_name") in _WAVELENGTH_STANDARD_NAMES else _key(name)
+        source = f"coordinate {name}"
+        own_unit = str(variable.attrs.get("units", "" if key in _STAC_LENGTHS else unit))
+        if band.dim is not None and variable.dims == (band.dim,):
+            all_values = tuple(str(item) for item in variable.values)
+            if _is_said(variable.values[band.position]):
+                yield _Field(key, source, variable.values[band.position], own_unit, all_values)
+        elif not variable.dims and name in dataset.coords and _is_said(variable.values.item()):
+            yield _Field(key, source, variable.values.item(), own_unit)
+
+
+def _is_said(value: Any) -> bool:
+    return value is not None and str(value).strip() not in _NO_TEXT
 
 
 def _texts(dataset: "Dataset", band: CubeBand, fields: Sequence[_Field]) -> list[Stated[str]]:
@@ -176,18 +194,25 @@ def _texts(dataset: "Dataset", band: CubeBand, fields: Sequence[_Field]) -> list
         texts.append(Stated(band.label, source, band.label_counts))
     if band.dim is None and band.variable != UNNAMED:
         described = str(dataset[band.variable].attrs.get("long_name", ""))
-        is_placeholder = _PLACEHOLDER.fullmatch(described) is not None
-        is_weak = band.variable_counts or is_placeholder
+        is_weak = band.variable_counts or _PLACEHOLDER.fullmatch(described) is not None
         texts.append(Stated(str(band.variable), "name of the variable", is_weak))
     is_unnamed = all(text.weak for text in texts)
     for field in fields:
         text = str(field.value).strip()
-        if field.key in _NAME_KEYS:
-            texts.append(Stated(text, field.source))
-        elif field.key in _DESCRIPTION_KEYS and not _PLACEHOLDER.fullmatch(text):
-            is_name = is_unnamed or (field.is_list and field.key != "title")
-            texts.append(Stated(text, field.source, weak=not is_name))
+        if field.key not in (*_NAME_KEYS, *_DESCRIPTION_KEYS) or _PLACEHOLDER.fullmatch(text):
+            continue
+        # A description names a band that nothing else names, or one of a list of bands.
+        is_name = field.key in _NAME_KEYS or (field.key in _LISTED_KEYS and (is_unnamed or bool(field.all_values)))
+        texts.append(Stated(text, field.source, weak=not is_name or _counts(field, band)))
     return sorted(texts, key=lambda text: text.weak)
+
+
+def _counts(field: _Field, band: CubeBand) -> bool:
+    """Whether a name says no more than which band of a file it is."""
+    if len(field.all_values) > 1:
+        return count_up([plain_band_name(text) for text in field.all_values])
+    number = is_counting_name(str(field.value))
+    return number is not None and number in (band.number, is_counting_name(str(band.variable)))
 
 
 def _kinds(fields: Iterable[_Field]) -> Iterator[Stated[str]]:
@@ -221,7 +246,7 @@ def _lengths(where: str, what: str, fields: Sequence[_Field]) -> Iterator[Stated
 
 def _unit_of_stac(field: _Field, fields: Sequence[_Field]) -> str:
     """Micrometres for STAC's fields without a unit, unless the centre can only be in nanometres."""
-    if field.key not in (_STAC_CENTER, _STAC_FWHM):
+    if field.key not in _STAC_LENGTHS:
         return ""
     centres = [finite(str(one.value)) for one in fields if one.key == _STAC_CENTER]
     is_nm = any(centre is not None and centre >= MIN_WAVELENGTH_NM for centre in centres)
@@ -234,7 +259,7 @@ def _lengths_in_names(where: str, texts: Iterable[Stated[str]]) -> Iterator[Stat
         if found := wavelength_in_name(text.value):
             length = length_nm(where, "center_nm", found[0], found[1], text.source)
             if length is not None:
-                yield Stated(length, text.source, text.weak)
+                yield Stated(length, text.source)
 
 
 def _bad(where: str, fields: Iterable[_Field]) -> Iterator[Stated[bool]]:
@@ -255,20 +280,17 @@ def _bad(where: str, fields: Iterable[_Field]) -> Iterator[Stated[bool]]:
 # The raster as a whole
 
 
-def _attributes(dataset: "Dataset", layout: Layout) -> Iterator[tuple[Hashable, Any, bool]]:
-    """Attributes of the data set, then of its rasters, and whether they may be those of one band of several."""
-    for name, value in dataset.attrs.items():
-        yield name, value, False
-    counts = {band.variable: band.count for band in layout.bands}
-    for variable, count in counts.items():
-        for name, value in dataset[variable].attrs.items():
-            yield name, value, count > 1
+def _attributes(dataset: "Dataset", layout: Layout) -> Iterator[tuple[Hashable, Any]]:
+    """Attributes of the data set, then of its rasters."""
+    yield from dataset.attrs.items()
+    for variable in dict.fromkeys(band.variable for band in layout.bands):
+        yield from dataset[variable].attrs.items()
 
 
 def _words(dataset: "Dataset", layout: Layout, keys: Sequence[str]) -> tuple[Stated[str], ...]:
     """Texts of attributes and coordinates that hold for the whole, each once."""
     found: dict[str, Stated[str]] = {}
-    for name, value, _ in _attributes(dataset, layout):
+    for name, value in _attributes(dataset, layout):
         text = " ".join(str(item) for item in listed(value) or [value]).strip()
         if _key(name) in keys and text not in _NO_TEXT:
             found.setdefault(text, Stated(text, f"attribute {name}"))
@@ -291,7 +313,7 @@ def _constants(dataset: "Dataset", layout: Layout) -> Iterator[tuple[Hashable, A
 
 def _ground_sampling_distance(dataset: "Dataset", layout: Layout) -> tuple[Stated[float], ...]:
     """The distance of the instrument in metres, if it is one for all bands."""
-    stated = [(name, value, "attribute") for name, value, _ in _attributes(dataset, layout)]
+    stated = [(name, value, "attribute") for name, value in _attributes(dataset, layout)]
     stated += [(name, value, "coordinate") for name, value in _constants(dataset, layout)]
     found = {}
     for name, value, word in stated:
@@ -305,12 +327,14 @@ def _raster_dates(
     dataset: "Dataset", layout: Layout, path: str
 ) -> tuple[tuple[Stated[Period], ...], tuple[Stated[str], ...]]:
     """The dates of the whole, and texts that should state one but cannot be taken for it."""
-    fields: dict[str, tuple[str, str]] = {}
+    fields = {_key(name): (f"attribute {name}", str(value)) for name, value in dataset.attrs.items()}
     unread = []
-    periods = {key for pair in PERIOD_KEYS for key in pair}
-    for name, value, of_one_band in _attributes(dataset, layout):
+    band = layout.bands[0]
+    variables = {one.variable for one in layout.bands}
+    # An array has no other attributes than its own; of those of several variables each holds for its own bands.
+    for name, value in dataset[band.variable].attrs.items() if len(variables) == 1 else ():
         key, source, text = _key(name), f"attribute {name}", str(value)
-        if not of_one_band or key in periods or key == _TIFF_DATE:
+        if key in _RASTER_DATE_KEYS or value_of_band(value, band) is not None:
             fields.setdefault(key, (source, text))
         elif key in DATE_KEYS:
             unread.append(Stated(text, f"{source}, which may be that of one band"))

@@ -155,8 +155,7 @@ class Cube:
     def applied(self, index: int) -> Scaling | None:
         """The scaling that xarray applied to the numbers of an object; `None` if they are as they were stored."""
         band = self._layout.bands[(index - 1) % len(self._layout.bands)]
-        packing = packing_of(self._dataset[band.variable], band, self._name, self._is_file)
-        return packing.scaling.value if packing.scaling and packing.is_applied else None
+        return packing_of(self._dataset[band.variable], band, self._name, self._is_file).applied
 
     def read(self, indexes: Sequence[int], window: Window) -> np.ndarray:
         """Numbers (bands, height, width) of a window.
