@@ -16,12 +16,15 @@
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from .records import RasterError
 
+# What broken archives raise; RuntimeError comes of encrypted ones and of unknown compressions.
+_BROKEN = (OSError, EOFError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 # Metadata of products with many granules have a few megabytes; a larger text is none.
 _MAX_TEXT_BYTES = 32 * 2**20
 
@@ -55,7 +58,7 @@ class ProductFiles:
         where = f"{self.path}/{name}"
         try:
             content = self.read(name, _MAX_TEXT_BYTES + 1)
-        except (OSError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        except _BROKEN as error:
             raise RasterError(f"{where} cannot be read: {error}. Fetch the product again.") from error
         if len(content) > _MAX_TEXT_BYTES:
             raise RasterError(f"{where} has more than {_MAX_TEXT_BYTES} bytes, which no metadata of a product has.")
@@ -115,7 +118,7 @@ def _in_zip(path: str) -> ProductFiles:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise RasterError(f"{path} cannot be read as a zip archive: {error}. Fetch it again.") from error
 
     def read(name: str, size: int) -> bytes:
@@ -129,7 +132,7 @@ def _in_tar(path: str) -> ProductFiles:
     try:
         with tarfile.open(path, "r:") as archive:
             members = {member.name.removeprefix("./"): member for member in archive if member.isfile()}
-    except (OSError, tarfile.TarError) as error:
+    except _BROKEN as error:
         raise RasterError(f"{path} cannot be read as a tar archive: {error}. Fetch it again.") from error
 
     def read(name: str, size: int) -> bytes:

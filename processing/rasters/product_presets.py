@@ -16,7 +16,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..metadata import MetadataError
 from .records import (
@@ -215,14 +215,16 @@ class Preset:
             RasterError: the caller named the product, and the type of the numbers or the kind of a band is another.
         """
         own = source.states()
+        has_layout = len(self.bands) == len(source.indexes)
         bands = []
         for position, index in enumerate(source.indexes):
-            names = [name.value for name in own.bands[position].names]
-            if len(self.bands) == len(source.indexes):
-                names = [self.bands[position]]
+            names = [self.bands[position]] if has_layout else [name.value for name in own.bands[position].names]
             where = f"Band {index} of {source.path}"
             kind = kinds[position] if kinds else None
-            bands.append(self._band(where, source.path, names, kind, source.dtypes[position]))
+            band = self._band(where, source.path, names, kind, source.dtypes[position])
+            if has_layout:
+                band = replace(band, names=(Stated(names[0], self.source),))
+            bands.append(band)
         names_sensor = self.sensor is not None and not _names_sensor(own)
         return Statements(
             bands=tuple(bands),
@@ -235,27 +237,37 @@ class Preset:
         if any(re.fullmatch(self.product.flags, name, re.IGNORECASE) for name in names):
             return BandStatements()
         record = self._record(path, names)
+        band = self._described(record)
         stored = self._stored(where, record, kind or self._kind(record, names))
-        if stored is not None and dtype != self.product.dtype:
-            if self.required:
-                raise RasterError(
-                    f"{where} holds {dtype}, but product {self.product.name} comes as {self.product.dtype}: the file "
-                    "was processed further, and the documented scale does not apply. Leave product=... (--product) "
-                    "out, and say how its numbers are scaled: scale=..., offset=..., nodata=... (--scale, --offset, "
-                    "--nodata)."
-                )
-            stored = None
-        known = () if record is None else (record.band.name,)
-        names_band = bool(self.bands) or self.product.band_number != ""
-        center, width = self.wavelengths.get(known[0], (None, None)) if known else (None, None)
+        if stored is None:
+            return band
+        if dtype != self.product.dtype:
+            if not self.required:
+                return band
+            raise RasterError(
+                f"{where} holds {dtype}, but product {self.product.name} comes as {self.product.dtype}: the file was "
+                "processed further, and the documented scale does not apply. Leave product=... (--product) out, and "
+                "say how its numbers are scaled: scale=..., offset=..., nodata=... (--scale, --offset, --nodata)."
+            )
+        valid_range = stored.valid_range
+        return replace(
+            band,
+            unit=(Stated(stored.unit, self.source),),
+            scaling=(Stated(stored.scaling, self.source),),
+            nodata=tuple(Stated(number, self.source) for number in stored.nodata),
+            valid_range=() if valid_range is None else (Stated(valid_range, self.source),),
+        )
+
+    def _described(self, record: SensorBand | None) -> BandStatements:
+        """Name, centre and width of a band, as far as the product itself states them."""
+        if record is None:
+            return BandStatements()
+        name = record.band.name
+        center, width = self.wavelengths.get(name, (None, None))
         return BandStatements(
-            names=tuple(Stated(name, self.source) for name in known) if names_band else (),
+            names=(Stated(name, self.source),) if self.product.band_number else (),
             center_nm=() if center is None else (Stated(center, self.source),),
             fwhm_nm=() if width is None else (Stated(width, self.source),),
-            unit=() if stored is None else (Stated(stored.unit, self.source),),
-            scaling=() if stored is None else (Stated(stored.scaling, self.source),),
-            nodata=() if stored is None else tuple(Stated(number, self.source) for number in stored.nodata),
-            valid_range=_listed(stored.valid_range if stored else None, self.source),
         )
 
     def _record(self, path: str, names: Sequence[str]) -> SensorBand | None:
@@ -292,10 +304,6 @@ class Preset:
                 "Leave product=... (--product) out, or choose other bands with parts=[...] (--parts)."
             )
         return None
-
-
-def _listed(value: tuple[float, float] | None, source: str) -> tuple[Stated[tuple[float, float]], ...]:
-    return () if value is None else (Stated(value, source),)
 
 
 def _names_sensor(statements: Statements) -> bool:

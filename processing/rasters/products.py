@@ -22,7 +22,7 @@ from . import landsat_c2, sentinel2_safe
 from .dates import parse_period
 from .folders import folder_entry
 from .product_presets import PRODUCTS, Preset, Product, find_product_record
-from .records import Entry, Period, RasterError, RasterSource, Statements
+from .records import Entry, Period, Quantity, RasterError, RasterSource, Statements
 from .sensors import SENSORS, find_sensor
 
 __all__ = ["PRODUCTS", "Preset", "find_product", "folder_entry", "product_named", "recognise_product"]
@@ -159,7 +159,13 @@ def _hls(text: str) -> Preset | None:
     if match is None:
         return None
     product = PRODUCTS[f"hls-{match[1].lower()}"]
-    return _preset(product, match[0], parse_period(match[2]))
+    # Its files name the satellite, but its bands are adjusted to those of Landsat 8.
+    adjusted = {
+        record.band.name: (Quantity(record.band.center_nm), Quantity(record.band.fwhm_nm))
+        for record in (product.sensor.bands if product.sensor else ())
+        if record.band.center_nm is not None and record.band.fwhm_nm is not None
+    }
+    return replace(_preset(product, match[0], parse_period(match[2])), wavelengths=adjusted)
 
 
 def _modis(text: str) -> Preset | None:
