@@ -64,10 +64,18 @@ from stsun_processing.data.description import DatasetDescription, SampleRecord
 from stsun_processing.data.sampling import LossShares, MixtureBatchSampler, MixtureDataset
 from stsun_processing.metadata import CHANGE_CLASSES, IGNORE_INDEX
 from stsun_processing.metrics import json_ready
-from stsun_processing.scenes.predictor import default_checkpoint, load_checkpoint, predict_scene
+from stsun_processing.scenes.checkpoints import default_checkpoint, load_checkpoint
+from stsun_processing.scenes.scene_files import predict_scene
 from stsun_processing.scenes.visualization import default_colours
-from stsun_processing.training.optimization import MuonAdamW, fit
-from stsun_processing.training.run import WINDOWS, TaskScores, evaluate_sources, with_new_output_module, write_whole
+from stsun_processing.training import (
+    WINDOWS,
+    MuonAdamW,
+    TaskScores,
+    evaluate_sources,
+    fit,
+    with_new_output_module,
+    write_whole,
+)
 
 APPROACHES = ("unified", "single", "unet", "segformer", "forest")
 ABLATIONS = {
@@ -355,7 +363,7 @@ class Stack:
     def image(self, sample: Sample) -> np.ndarray:
         """(channels, height, width), normalised."""
         image = np.zeros((self.num_channels, *sample.series.size), dtype=np.float32)
-        arrays = self.processor.normalize_series(sample.series, sample.source, check_range=False)
+        arrays = self.processor.normalize_series(sample.series, sample.source)
         for start, array in zip(self.starts, arrays, strict=False):
             image[start : start + len(array)] = array
         return image

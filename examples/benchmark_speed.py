@@ -265,9 +265,15 @@ def measure_scaling(arguments: argparse.Namespace, preset: str) -> list[dict[str
 
 def measure_scene(arguments: argparse.Namespace, preset: str, size: int = 1500) -> dict[str, Any]:
     """Tiles a second of a scene, from file to file, against those of the model alone, before and after."""
-    from stsun_processing import Acquisition, ImageSeries, STSUNImageProcessor, open_series, predict_raster
+    from stsun_processing import (
+        Acquisition,
+        ImageSeries,
+        ScenePredictor,
+        STSUNImageProcessor,
+        open_series,
+        predict_raster,
+    )
     from stsun_processing.rasters.sensors import sensor_bands
-    from stsun_processing.scenes.predictor import ScenePredictor
     from stsun_processing.scenes.raster_output import write_series
 
     model = make_model(preset).to(arguments.device, memory_format=torch.channels_last).eval()

@@ -31,10 +31,10 @@ from transformers import BatchFeature, get_cosine_schedule_with_warmup
 from modeling_stsun import STSUNForDensePrediction
 from stsun_processing import DatasetError, STSUNCollator
 from stsun_processing.data.sampling import LossShares
-from stsun_processing.training.optimization import MuonAdamW
-from stsun_processing.training.run import (
+from stsun_processing.training import (
     FinetuneArguments,
     JsonLinesTracker,
+    MuonAdamW,
     Scores,
     TrainingError,
     add_lora,
@@ -47,6 +47,7 @@ from stsun_processing.training.run import (
     open_sources,
     parse_arguments,
     plain_model,
+    predict_command,
     save_run,
     summary,
 )
@@ -242,6 +243,8 @@ def run(arguments: FinetuneArguments) -> None:
             # Also before the test: whatever stops that, the trained weights stay.
             save_run(final, processor, arguments, metrics, sources.notes)
     accelerator.print(f"Checkpoint, model card, metrics.json and log.jsonl are in {output_dir}.")
+    if accelerator.is_main_process and (command := predict_command(output_dir, processor, sources)):
+        print(command)
     # The wrapper goes before its process group: whichever is last waits for the group's threads, and the wrapper would
     # keep the interpreter's lock, which these threads need to let go of their last tensors.
     del model

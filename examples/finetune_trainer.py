@@ -20,10 +20,10 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, get_
 
 from stsun_processing import DatasetError, STSUNCollator
 from stsun_processing.data.datasets import FolderDataset, Tiles
-from stsun_processing.training.optimization import MuonAdamW
-from stsun_processing.training.run import (
+from stsun_processing.training import (
     BatchScores,
     FinetuneArguments,
+    MuonAdamW,
     Scores,
     TrainingError,
     add_lora,
@@ -35,6 +35,7 @@ from stsun_processing.training.run import (
     open_sources,
     parse_arguments,
     plain_model,
+    predict_command,
     save_run,
     summary,
 )
@@ -184,6 +185,8 @@ def run(settings: FinetuneArguments) -> None:
             print(f"{split}: {summary(metrics[split]) or 'not scored'}")
     if arguments.process_index == 0:
         print(f"Checkpoint, model card and metrics.json are in {settings.output_dir}.")
+        if command := predict_command(settings.output_dir, processor, sources):
+            print(command)
 
 
 if __name__ == "__main__":

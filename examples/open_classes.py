@@ -34,8 +34,8 @@ from transformers import AutoModel, AutoTokenizer
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
 from modeling_stsun.configuration_stsun import PRESETS
 from stsun_processing.data.datasets import Sample
-from stsun_processing.synthetic.scene import SyntheticDataset
-from stsun_processing.training.optimization import MuonAdamW, fit
+from stsun_processing.synthetic import SyntheticDataset
+from stsun_processing.training import MuonAdamW, fit
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "plants": ("plants", "green vegetation", "leaves", "covered by plants"),

@@ -23,9 +23,8 @@ from stsun_processing.data.sampling import MixtureDataset
 from stsun_processing.demo import BATCH_SIZE, UNSEEN_SENSORS, evaluate, train
 from stsun_processing.metadata import CHANGE_CLASSES, TASKS
 from stsun_processing.metrics import json_ready
-from stsun_processing.synthetic.scene import CLASSES, SyntheticDataset
-from stsun_processing.training.optimization import MuonAdamW, parameter_groups
-from stsun_processing.training.run import write_whole
+from stsun_processing.synthetic import CLASSES, SyntheticDataset
+from stsun_processing.training import MuonAdamW, parameter_groups, write_whole
 
 # Those of the demo's table of unseen sensors are left out, so that its scores stay honest.
 SENSORS = (

@@ -18,13 +18,16 @@ _MODULES = {
     "image_processing_stsun": ("STSUNImageProcessor",),
     "metadata": ("Acquisition", "Band", "ImageSeries", "MetadataError"),
     "metrics": ("ConfusionMatrix",),
+    "rasters.records": ("RasterError",),
     "rasters.sensors": ("SENSORS", "find_sensor", "sensor_bands"),
     "rasters.series": ("open_series", "read_series"),
-    "rasters.statements": ("RasterError",),
-    "scenes.predictor": ("ScenePredictor", "load_checkpoint", "predict_raster", "predict_scene"),
+    "scenes.checkpoints": ("load_checkpoint",),
+    "scenes.predictor": ("ScenePredictor",),
     "scenes.raster_output": ("MapWriter", "write_quick_look"),
+    "scenes.scene_files": ("predict_raster", "predict_scene"),
     "scenes.vector_output": ("write_polygons",),
-    "synthetic.scene": ("SyntheticDataset", "make_scene"),
+    "synthetic.dataset": ("SyntheticDataset",),
+    "synthetic.scene": ("make_scene",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -16,11 +16,12 @@
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from ._lazy import find
 
 _PACKAGE = __name__.rpartition(".")[0]
 # Where the names of each old module are looked for.
@@ -31,10 +32,10 @@ _MODULES = {
     "dataset_description": ("data.description",),
     "dataset_inspection": ("data.inspection",),
     "datasets": ("data.datasets",),
-    "inference": ("scenes.predictor",),
+    "inference": ("scenes.checkpoints", "scenes.predictor", "scenes.scene_files"),
     "optimization": ("training.optimization",),
-    "raster": ("rasters.series",),
-    "raster_metadata": ("rasters.statements",),
+    "raster": ("rasters.series", "rasters.report", "rasters.checks"),
+    "raster_metadata": ("rasters.records",),
     "raster_output": ("scenes.raster_output",),
     "sampling": ("data.sampling",),
     "sensors": ("rasters.sensors",),
@@ -47,12 +48,7 @@ class _MovedModule(ModuleType):
     """A module under its old name, whose names are looked up in the new ones."""
 
     def __getattr__(self, name: str) -> Any:
-        old_name = self.__name__.rpartition(".")[2]
-        for home in _MODULES[old_name]:
-            module = import_module(f"{_PACKAGE}.{home}")
-            if not name.startswith("__") and hasattr(module, name):
-                return getattr(module, name)
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return find(self.__name__, _MODULES[self.__name__.rpartition(".")[2]], name)
 
 
 class MovedModules(MetaPathFinder, Loader):

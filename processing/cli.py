@@ -16,7 +16,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .rasters.series import RasterSeries
 
 # Everything heavy is imported by the command that needs it: `stsun --help` must not wait for torch.
+
+# Between the values of one date and those of the next.
+_NEXT_DATE = "/"
 
 
 def _pairs(text: str) -> tuple[int, ...]:
@@ -34,21 +37,43 @@ def _pairs(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not one position or several, such as 0 or 0,1") from error
 
 
-def _factor(text: str) -> float | str:
-    return text if text == "/" else float(text)
+def _number(text: str) -> float | str | None:
+    """A number, `None` for `none` (as the file says), or the mark that parts dates."""
+    if text == _NEXT_DATE:
+        return text
+    if text.casefold() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number, none, or the {_NEXT_DATE} that parts dates"
+        ) from error
+
+
+def _date(text: str) -> str | None:
+    return None if text.casefold() in ("none", "unknown") else text
 
 
 def _by_date(values: list[Any] | None) -> list[Any] | None:
-    """Values for all dates, or one list a date where `/` parts them."""
-    if not values or "/" not in values:
+    """Values for all dates, or one list per date where `/` parts them."""
+    if not values or _NEXT_DATE not in values:
         return values
     dates: list[list[Any]] = [[]]
     for value in values:
-        if value == "/":
+        if value == _NEXT_DATE:
             dates.append([])
         else:
             dates[-1].append(value)
     return dates
+
+
+def _numbers(values: list[Any] | None) -> Any:
+    """One number for all bands, one per band, or one list of these per date; `None` = as the files state."""
+    parted = _by_date(values)
+    if parted is None or parted is not values:
+        return parted and [None if date == [None] else date for date in parted]
+    return parted[0] if len(parted) == 1 else parted
 
 
 def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,31 +81,63 @@ def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
         "rasters",
         nargs="+",
         metavar="RASTER",
-        help="one a date, oldest first: a multi-band file, a folder with one file a band, or a STAC item (.json); "
-        "or, for several dates, a netCDF or Zarr cube",
+        help="one per date, oldest first: a multi-band file, a folder with one file per band, a product as it is "
+        "distributed (a Sentinel-2 SAFE folder or zip, a Landsat folder), or a STAC item (.json); or, for several "
+        "dates, a netCDF or Zarr cube",
     )
     parser.add_argument(
         "--sensor",
         metavar="NAME[,NAME...]",
-        help="sensor, where rasters only name their bands (see stsun sensors); one for all dates, or one a date: s1,s2",
+        help="sensor, where rasters only name their bands (see stsun sensors); one for all dates, or one per date: "
+        "s1,s2",
+    )
+    parser.add_argument(
+        "--product",
+        metavar="NAME",
+        help="product whose scale, offset and fill value are documented outside of the files, such as landsat-c2-l2 or "
+        "sentinel-2-l2a (default: recognised where metadata or file names say so)",
     )
     parser.add_argument(
         "--bands",
         nargs="+",
-        metavar="NAME",
-        help="names of the bands, where the files do not tell; for all dates, or a list a date: VV / red green blue",
+        metavar="NAME[:NM[:NM]]",
+        help="the bands, where the files do not state them: names in the sensor's table, or name, centre and width in "
+        "nanometres, such as nir:833:106; for all dates, or one list per date: VV / red green blue",
     )
-    parser.add_argument("--dates", nargs="+", metavar="DATE", help="one a date, ISO 8601, where the files do not tell")
-    parser.add_argument("--gsd", type=float, metavar="METRES", help="ground sampling distance in metres a pixel")
+    parser.add_argument(
+        "--dates",
+        nargs="+",
+        type=_date,
+        metavar="DATE",
+        help="one per date, ISO 8601 or unknown, where the files do not state them",
+    )
+    parser.add_argument("--gsd", type=float, metavar="METRES", help="ground sampling distance in metres per pixel")
     parser.add_argument(
         "--scale",
-        type=_factor,
+        type=_number,
         nargs="+",
-        help="factor to physical units, such as 0.0001 for reflectance x 10000; one for all bands, or one a band, or "
-        "those of each date: 1 / 0.0001",
+        help="factor to physical units, such as 0.0001 for reflectance x 10000; one for all bands, or one per band, or "
+        "those of each date: 1 / 0.0001, where none = as the file states",
     )
     parser.add_argument(
-        "--parts", nargs="+", metavar="NAME", help="assets of STAC items, or variables of cubes, to read in this order"
+        "--offset",
+        type=_number,
+        nargs="+",
+        help="what is added after the factor, such as -0.2 for Landsat Collection 2 reflectance; as --scale",
+    )
+    parser.add_argument(
+        "--nodata",
+        type=_number,
+        nargs="+",
+        metavar="NUMBER",
+        help="stored number that means missing, whatever the file states; as --scale",
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        metavar="NAME",
+        help="what to read of each date, in this order: files of folders and products, assets of STAC items, variables "
+        "of cubes",
     )
     parser.add_argument(
         "--stacked",
@@ -88,12 +145,13 @@ def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
         help="files hold several dates: date after date with all its bands, or band after band with all its dates",
     )
     parser.add_argument(
-        "--num-dates", type=int, metavar="N", help="dates in each stacked file, where --dates does not tell"
+        "--num-dates", type=int, metavar="N", help="dates in each stacked file, where --dates does not say"
     )
     parser.add_argument(
         "--grid",
-        metavar="first|RASTER",
-        help="warp rasters on other grids to that of the first one, or of this raster (default: refuse them)",
+        metavar="first|finest|RASTER",
+        help="warp rasters on other grids to that of the first one, to the finest one, or to that of this raster "
+        "(default: refuse them)",
     )
     parser.add_argument(
         "--resampling",
@@ -102,7 +160,8 @@ def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open(arguments: argparse.Namespace) -> "RasterSeries":
+def _open(arguments: argparse.Namespace, readings: Mapping[str, Any] | None = None) -> "RasterSeries":
+    """Opens the rasters; `readings` is what a checkpoint knows about files like those that it was trained on."""
     from .rasters.series import open_series
 
     sensor = arguments.sensor or ""
@@ -110,18 +169,25 @@ def _open(arguments: argparse.Namespace) -> "RasterSeries":
         arguments.rasters,
         bands=_by_date(arguments.bands),
         sensor=[name or None for name in sensor.split(",")] if "," in sensor else sensor or None,
+        product=arguments.product,
         dates=arguments.dates,
         gsd_m=arguments.gsd,
-        scale=_by_date(arguments.scale),
+        scale=_numbers(arguments.scale),
+        offset=_numbers(arguments.offset),
+        nodata=_numbers(arguments.nodata),
         parts=arguments.parts,
         stacked=arguments.stacked,
         num_dates=arguments.num_dates,
         grid=arguments.grid,
         resampling=arguments.resampling,
+        readings=readings or (),
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of all commands."""
+    from .scenes.tiling import OVERLAP, TILE_SIZE
+
     parser = argparse.ArgumentParser(
         prog="stsun", description="Dense maps from image series of any sensor, date and size, with one model."
     )
@@ -176,7 +242,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="I,J",
         help="what each map describes: positions of rasters from 0, for change before,after (default: by task)",
     )
-    predict.add_argument("--statistics", help="data set whose band statistics normalise the input (default: by bands)")
+    predict.add_argument(
+        "--statistics",
+        metavar="NAME",
+        help="data set of the checkpoint whose band statistics normalise the input, or by_kind: by the kind of each "
+        "band, in physical units (default: those that the bands fit)",
+    )
     outputs = predict.add_argument_group("outputs", "GeoTIFFs are Cloud Optimized, with overviews, and nodata is 255.")
     outputs.add_argument("-o", "--output", required=True, metavar="OUT.TIF", help="class maps, one band a map")
     outputs.add_argument(
@@ -204,11 +275,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     outputs.add_argument("--quick-look", metavar="OUT.PNG", help="a picture of the class maps with their legend")
     tiles = predict.add_argument_group("tiles")
-    tiles.add_argument("--tile-size", type=int, default=256, help="side of a tile in pixels (default: %(default)s)")
     tiles.add_argument(
-        "--overlap", type=int, default=64, help="pixels that tiles share at least (default: %(default)s)"
+        "--tile-size", type=int, default=TILE_SIZE, help="side of a tile in pixels (default: %(default)s)"
     )
-    tiles.add_argument("--batch-size", type=int, help="tiles a forward pass (default: 1 on a CPU, else 4)")
+    tiles.add_argument(
+        "--overlap", type=int, default=OVERLAP, help="pixels that tiles share at least (default: %(default)s)"
+    )
+    tiles.add_argument("--batch-size", type=int, help="tiles per forward pass (default: 1 on a CPU, else 4)")
     tiles.add_argument("--cell-size", type=int, help="side of a cell in pixels (default: 1 for tiles up to 256)")
     tiles.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
     tiles.add_argument(
@@ -252,7 +325,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
             number = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
             raise ValueError(f"{number} in {arguments.rasters[0]}, listed above.")
         return
-    from .rasters.series import describe
+    from .rasters.report import describe
 
     with _open(arguments) as source:
         print(describe(source))
@@ -267,54 +340,72 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    names = ("output", "probabilities", "margin", "change", "from_to", "polygons", "quick_look")
-    files = [path for path in (getattr(arguments, name) for name in names) if path is not None]
-    for path in files:
-        if any(Path(raster).resolve() == Path(path).resolve() for raster in arguments.rasters):
-            raise ValueError(f"The output {path} is one of the inputs and would replace it. Name another file.")
-    from .scenes.raster_output import check_writable
+    from .scenes.checkpoints import default_checkpoint, load_checkpoint
+    from .scenes.scene_files import OutputFiles, join_processes, predict_files
 
-    check_writable(arguments.output)
-    import torch
-
-    from .scenes.predictor import default_checkpoint, join_processes, load_checkpoint, predict_raster
-
-    with _open(arguments) as source:
-        device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"Device {device!r} cannot be used: {error} Name another with --device.") from error
-        state = join_processes(device)
-        if state.num_processes > 1:
-            # Each process has a device of its own.
-            device = state.device
-        model, processor = load_checkpoint(arguments.checkpoint or default_checkpoint(), arguments.dtype)
-        predict_raster(
+    files = OutputFiles(
+        maps=arguments.output,
+        probabilities=arguments.probabilities,
+        margin=arguments.margin,
+        change=arguments.change,
+        from_to=arguments.from_to,
+        polygons=arguments.polygons,
+        quick_look=arguments.quick_look,
+    )
+    device = _device(arguments.device)
+    processes = join_processes(device)
+    if processes.num_processes > 1:
+        # Each process has a device of its own.
+        device = processes.device
+    model, processor = load_checkpoint(arguments.checkpoint or default_checkpoint(), arguments.dtype)
+    with _open(arguments, processor.readings) as source:
+        if processes.is_main_process:
+            for line in (*_readings(source), processor.describe_statistics(source.series, arguments.statistics)):
+                print(f"stsun: {line}", file=sys.stderr)
+        predict_files(
             model.to(device),
             processor,
             source,
-            arguments.output,
+            files,
             arguments.task,
             arguments.classes,
             arguments.maps,
-            probabilities=arguments.probabilities,
-            margin=arguments.margin,
-            change=arguments.change,
-            from_to=arguments.from_to,
-            polygons=arguments.polygons,
-            quick_look=arguments.quick_look,
             restart=arguments.restart,
             accept_inputs=arguments.accept_inputs,
+            processes=processes,
             tile_size=arguments.tile_size,
             overlap=arguments.overlap,
             batch_size=arguments.batch_size,
             statistics=arguments.statistics,
             cell_size=arguments.cell_size,
         )
-    if state.is_main_process:
-        for path in files:
+    if processes.is_main_process:
+        for path in files.paths:
             print(f"Wrote {Path(path).resolve()}")
+
+
+def _device(name: str | None) -> str:
+    """The device that was asked for, or the best there is."""
+    import torch
+
+    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"Device {device!r} cannot be used: {str(error).rstrip('.')}. Name another with --device."
+        ) from error
+    return device
+
+
+def _readings(source: "RasterSeries") -> Iterator[str]:
+    """What was taken from the checkpoint because the files do not state it: a line for each of its readings."""
+    found: dict[str, dict[str, None]] = {}
+    for fact in source.facts:
+        if fact.source.startswith("checkpoint"):
+            found.setdefault(fact.source, {}).setdefault(fact.name)
+    for reading, names in found.items():
+        yield f"{', '.join(names)}: not stated by the files, taken from the {reading}."
 
 
 def _sensors(arguments: argparse.Namespace) -> None:
@@ -333,7 +424,7 @@ def _sensors(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 2 where the input was refused."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     command = {"demo": _demo, "inspect": _inspect, "convert": _convert, "predict": _predict, "sensors": _sensors}[
         arguments.command
     ]

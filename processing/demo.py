@@ -41,10 +41,12 @@ from .metadata import CHANGE_CLASSES, TASKS, Acquisition, default_outputs
 from .metrics import ConfusionMatrix, change_scores, json_ready
 from .rasters.sensors import sensor_bands
 from .rasters.series import open_series
-from .scenes.predictor import predict_raster, predict_scene
 from .scenes.raster_output import check_writable, write_series
+from .scenes.scene_files import predict_raster, predict_scene
 from .scenes.visualization import colour_map, default_colours, mosaic, quick_look
-from .synthetic.scene import CLASSES, SyntheticDataset, make_scene
+from .synthetic.dataset import SyntheticDataset
+from .synthetic.materials import CLASSES
+from .synthetic.scene import make_scene
 from .training.optimization import MuonAdamW, fit
 
 SEEN_SENSORS = ("sentinel-2", "landsat-8-oli-tirs", "planetscope-superdove", "spot-6-7", "modis")

@@ -1,6 +1,7 @@
 """The command line, from files to files, and what it refuses before any work starts."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import rasterio
 
+from modeling_stsun import STSUNImageProcessor
 from stsun_processing import Acquisition, Band, ImageSeries, SyntheticDataset
 from stsun_processing.cli import main
-from stsun_processing.scenes.predictor import default_checkpoint
+from stsun_processing.rasters import series
+from stsun_processing.rasters.records import Fact, RasterError
+from stsun_processing.scenes.checkpoints import default_checkpoint
 from stsun_processing.scenes.raster_output import write_series
 from tests.conftest import small_config
 
@@ -78,6 +82,90 @@ def test_the_checkpoint_of_the_package_is_the_default_and_knows_the_synthetic_wo
     # The most common class alone covers less than half.
     assert np.mean(right) > 0.7
     assert (default_checkpoint() / "model.safetensors").stat().st_size < 15e6
+
+
+def test_predict_says_how_it_normalises(checkpoint, rasters, tmp_path, capsys):
+    out = tmp_path / "maps.tif"
+    assert predict(checkpoint, out, *SEGMENTATION, *rasters) == 0
+    shown = capsys.readouterr()
+    with rasterio.open(out) as written:
+        said = written.tags()["STSUN_NORMALISATION"]
+    assert f"stsun: {said}\n" in shown.err
+    assert said not in shown.out
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """What the command asks of `open_series`, which opens nothing."""
+    asked = []
+
+    def refuse(paths, **options):
+        asked.append((paths, options))
+        raise RasterError("nothing is opened here")
+
+    monkeypatch.setattr(series, "open_series", refuse)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--scale", "0.0001"), {"scale": 0.0001, "offset": None, "nodata": None}),
+        (("--scale", "0.0001", "--offset", "-0.1"), {"scale": 0.0001, "offset": -0.1}),
+        (("--offset", "-0.2", "149"), {"offset": [-0.2, 149.0]}),
+        (("--offset", "none", "/", "-0.1", "/", "0", "1"), {"offset": [None, [-0.1], [0.0, 1.0]]}),
+        (("--nodata", "0"), {"nodata": 0.0}),
+        (("--nodata", "-9999", "none"), {"nodata": [-9999.0, None]}),
+        (("--nodata", "None"), {"nodata": None}),
+        (("--dates", "2021-01-03", "unknown", "None"), {"dates": ["2021-01-03", None, None]}),
+        (("--product", "landsat-c2-l2"), {"product": "landsat-c2-l2"}),
+        (("--bands", "nir:833:106", "VV"), {"bands": ["nir:833:106", "VV"]}),
+        (("--bands", "VV", "/", "red:660", "nir:833"), {"bands": [["VV"], ["red:660", "nir:833"]]}),
+        (("--grid", "finest"), {"grid": "finest"}),
+        (("--parts", "B04", "B08"), {"parts": ["B04", "B08"]}),
+        (("--sensor", "sentinel-1,sentinel-2"), {"sensor": ["sentinel-1", "sentinel-2"]}),
+    ],
+)
+def test_what_is_stated_of_rasters_reaches_the_reader(opened, arguments, expected):
+    assert main(["inspect", *arguments, "--", "a.tif", "b.tif"]) == 2
+    ((paths, options),) = opened
+    assert paths == ["a.tif", "b.tif"]
+    assert {name: options[name] for name in expected} == expected
+
+
+def test_numbers_that_are_none_are_refused(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["inspect", "a.tif", "--offset", "much"])
+    assert error.value.code == 2
+    assert "--offset: 'much' is not a number, none, or the / that parts dates" in capsys.readouterr().err
+
+
+def test_what_the_checkpoint_knows_of_files_is_used_and_said(checkpoint, rasters, tmp_path, monkeypatch, capsys):
+    """A checkpoint's readings reach the reader, and each one that was used is named."""
+    folder = tmp_path / "tuned"
+    shutil.copytree(checkpoint, folder)
+    processor = STSUNImageProcessor.from_pretrained(folder)
+    processor.readings = {"own": [{"bands": [band.to_dict() for band in BANDS], "dtype": "float32"}]}
+    processor.save_pretrained(folder)
+    open_series, asked = series.open_series, []
+
+    def spy(paths, *, readings, **options):
+        asked.append(readings)
+        return open_series(paths, **options)
+
+    used = [
+        Fact(rasters[0], 1, "center_nm", 492.0, "checkpoint, data set own"),
+        Fact(rasters[0], 2, "center_nm", 833.0, "checkpoint, data set own"),
+        Fact(rasters[0], 1, "scale", 1.0, "checkpoint, data set own"),
+        Fact(rasters[0], None, "gsd_m", 10.0, "transform"),
+    ]
+    monkeypatch.setattr(series, "open_series", spy)
+    monkeypatch.setattr(series.RasterSeries, "facts", used)
+    assert predict(folder, tmp_path / "maps.tif", *SEGMENTATION, *rasters) == 0
+    assert asked == [processor.readings]
+    shown = capsys.readouterr().err
+    assert "center_nm, scale: not stated by the files, taken from the checkpoint, data set own" in shown
+    assert "transform" not in shown
 
 
 def test_inspect_shows_facts_and_where_they_came_from(rasters, capsys):
@@ -162,6 +250,11 @@ def test_rasters_that_are_no_series_are_refused(checkpoint, rasters, tmp_path, c
     nothing = write_rasters(tmp_path / "nothing", value=np.nan)
     refused(capsys, run(*nothing), "nodata")
     assert not (tmp_path / "maps.tif").exists()
+
+
+def test_a_device_that_is_not_there_is_refused(checkpoint, rasters, tmp_path, capsys):
+    status = predict(checkpoint, tmp_path / "maps.tif", *SEGMENTATION, "--device", "quantum", *rasters)
+    refused(capsys, status, "'quantum' cannot be used", "--device")
 
 
 def test_checkpoints_that_are_none_are_refused(checkpoint, rasters, tmp_path, capsys):

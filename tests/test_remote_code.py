@@ -14,7 +14,7 @@ from transformers import pipeline
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation
-from stsun_processing.scenes.predictor import load_checkpoint
+from stsun_processing.scenes.checkpoints import load_checkpoint
 from tests.fake_hub import fake_hub
 
 BANDS = [{"name": str(nm), "kind": "reflective", "center_nm": nm, "fwhm_nm": 20.0} for nm in (490.0, 560.0, 665.0)]

@@ -9,8 +9,8 @@ from transformers import Trainer, TrainingArguments
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
 from stsun_processing import STSUNCollator
 from stsun_processing.metadata import CHANGE_CLASSES
-from stsun_processing.synthetic.scene import CLASSES, SyntheticDataset
-from stsun_processing.training.run import BatchScores
+from stsun_processing.synthetic import CLASSES, SyntheticDataset
+from stsun_processing.training import BatchScores
 from tests.conftest import small_config
 
 STEPS = 6

@@ -22,7 +22,17 @@ from . import landsat_c2, sentinel2_safe
 from .dates import parse_period
 from .folders import folder_entry
 from .product_presets import PRODUCTS, Preset, Product, find_product_record
-from .records import Entry, Period, Quantity, RasterError, RasterSource, Statements
+from .records import (
+    BandStatements,
+    Beside,
+    Entry,
+    Period,
+    Quantity,
+    RasterError,
+    RasterSource,
+    Stated,
+    Statements,
+)
 from .sensors import SENSORS, find_sensor
 
 __all__ = ["PRODUCTS", "Preset", "find_product", "folder_entry", "product_named", "recognise_product"]
@@ -33,6 +43,9 @@ _DAY_OF_YEAR = re.compile(r"doy(\d{7})", re.IGNORECASE)
 _PLANET_ID = re.compile(r"(\d{8}_\d{6})_\w+_3B_AnalyticMS_SR(_8b)?(?![0-9A-Za-z])", re.IGNORECASE)
 # A1 and Q1 hold the best of eight days; the last period of a year ends with it.
 _COMPOSITE_DAYS = 8
+_GRANULE_IMAGE = re.compile(
+    r"(?:^|[/\\_])T\d{2}[A-Z]{3}_\d{8}T\d{6}_B\w{2}(?:_[126]0m)?\.(?:jp2|tiff?)$", re.IGNORECASE
+)
 
 
 def find_product(path: str, parts: Sequence[str] | None) -> Entry | None:
@@ -53,7 +66,7 @@ def find_product(path: str, parts: Sequence[str] | None) -> Entry | None:
     return sentinel2_safe.find_safe(path, parts) or landsat_c2.find_landsat(path, parts)
 
 
-def recognise_product(path: str, statements: Statements) -> Preset | None:
+def recognise_product(path: str, statements: Statements) -> Beside | None:
     """The product that a raster belongs to, by identifiers in its name, the names of folders above it, or tags.
 
     Args:
@@ -61,7 +74,7 @@ def recognise_product(path: str, statements: Statements) -> Preset | None:
         statements: what is stated about it; `product` may hold identifiers or names of products.
 
     Returns:
-        What the product says about it; `None` if it is not recognised, or leaves the offset open.
+        What the product says about it; `None` if it is not recognised.
 
     Raises:
         RasterError: metadata beside the raster are broken.
@@ -79,7 +92,21 @@ def recognise_product(path: str, statements: Statements) -> Preset | None:
         )
         if preset:
             return preset
-    return None
+    return GranuleImage() if _GRANULE_IMAGE.search(path) else None
+
+
+@dataclass(frozen=True)
+class GranuleImage:
+    """An image of a Sentinel-2 granule outside of its product; a `Beside`.
+
+    Its name does not say of which processing baseline it is, on which the offset depends; 0 is no data in all of them.
+    """
+
+    def states(self, source: RasterSource, kinds: Sequence[str] = ()) -> Statements:
+        """What every product states about such an image."""
+        stated = (Stated(0.0, "name of an image of a Sentinel-2 granule"),)
+        own = BandStatements(nodata=stated)
+        return Statements(bands=tuple(own if dtype == "uint16" else BandStatements() for dtype in source.dtypes))
 
 
 def product_named(name: str, *, offset_given: bool = False) -> "NamedProduct":
@@ -119,12 +146,12 @@ class NamedProduct:
                 depends on what is not known.
         """
         found = recognise_product(source.path, source.states())
-        if found is not None and found.product != self.product:
+        if isinstance(found, Preset) and found.product != self.product:
             raise RasterError(
                 f"{source.path} is of product {found.product.name} ({found.source}), but {self.product.name} was named "
                 "(product=..., --product). Name the right one, or none."
             )
-        if found is not None and (found.by_kind or found.by_band):
+        if isinstance(found, Preset) and (found.by_kind or found.by_band):
             return replace(found, whole=True, required=True).states(source, kinds)
         return self._documented(source.path).states(source, kinds)
 

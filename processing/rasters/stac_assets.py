@@ -180,7 +180,8 @@ def _whole(common: Mapping[str, Any]) -> Statements:
         instrument=_stated(instruments, "STAC instruments"),
         date=known,
         unread_date=unread,
-        gsd_m=(Stated(gsd_m, "STAC gsd"),) if gsd_m is not None and gsd_m > 0 else (),
+        # That of the instrument, from which a grid may differ.
+        gsd_m=(Stated(gsd_m, "STAC gsd", weak=True),) if gsd_m is not None and gsd_m > 0 else (),
     )
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from ..rasters.statements import RasterError
+from ..rasters.records import RasterError
 
 _REQUEST = "request.json"
 
@@ -66,9 +66,9 @@ class Journal:
         changed = [name for name in names if found.get(name) != self.request.get(name) and name not in accepted]
         if changed:
             listed = "; ".join(f"{n} was {_short(found.get(n))}, now {_short(self.request.get(n))}" for n in changed)
-            remedy = "Repeat that request to finish it, write to another file, or discard it with --restart"
+            remedy = "Repeat that request to finish it, write to another file, or discard it (restart=True, --restart)"
             if changed == ["input files"]:
-                remedy += ", or, if a damaged file was only fetched again, go on with --accept-inputs"
+                remedy += ", or, if a damaged file was only fetched again, go on (accept_inputs=True, --accept-inputs)"
             raise RasterError(f"{self.folder} holds the unfinished work of another request: {listed}. {remedy}.")
 
     def open(self, restart: bool = False) -> None:

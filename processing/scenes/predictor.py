@@ -11,48 +11,29 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Scene inference: a raster series of any size through the model, tile by tile, into georeferenced maps."""
+"""A raster series of any size through the model, tile by tile."""
 
-import hashlib
 import math
-import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from itertools import pairwise
-from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
-import rasterio
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-from rasterio.errors import RasterioError
-from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 from modeling_stsun import STSUNForDensePrediction
 
 from ..image_processing_stsun import BY_KIND, Outputs, STSUNImageProcessor
-from ..metadata import CHANGE_CLASSES, IGNORE_INDEX, ImageSeries
-from ..rasters.series import PathLike, RasterSeries
-from ..rasters.statements import RasterError
-from .journal import Journal
-from .raster_output import (
-    WIDE_NODATA,
-    MapWriter,
-    RasterWriter,
-    check_writable,
-    open_quietly,
-    write_quick_look,
-)
-from .tiling import Block, plan_axis, plan_blocks
-from .visualization import Colour, default_colours
+from ..metadata import IGNORE_INDEX, ImageSeries
+from ..rasters.entries import PathLike
+from ..rasters.series import RasterSeries, open_series
+from .tiling import OVERLAP, TILE_SIZE, Block, plan_axis, plan_blocks
 
 # A date that holds no data in so many tiles is not looked at for its unit.
 MAX_CHECKED_TILES = 64
@@ -65,69 +46,62 @@ _BLOCK_TILES = (4, 32)
 # a single tile.
 _LOGIT_BYTES = 2**27
 _BLOCK_BYTES = 2**26
-# GDAL would take 5 % of the memory of the machine. This holds a row of tiles of common scenes, in strips or in blocks.
-_GDAL_CACHE_BYTES = 2**26
 # Batches that are read ahead of the model.
 _PREFETCHED_BATCHES = 2
-# Processes wait for the slowest one, however long it takes.
-_TIMEOUT = timedelta(days=365)
-# Raised when the blocks of earlier versions can no longer be used.
-_JOURNAL_VERSION = 1
 
 T = TypeVar("T")
 
 
-def default_checkpoint() -> Path:
-    """Folder of the checkpoint that comes with the package, trained on the synthetic world alone."""
-    here = Path(__file__).parents[1]
-    installed, checkout = here / "stsun_tiny", here.parent / "hub_cards" / "stsun-tiny"
-    return installed if installed.is_dir() else checkout
-
-
-def load_checkpoint(
-    name: str | Path, dtype: torch.dtype | str = "auto"
-) -> tuple[STSUNForDensePrediction, STSUNImageProcessor]:
-    """Loads model and processor of a checkpoint, strictly: every weight must be there, and no other.
+class SeriesInMemory:
+    """A series with pixels, which is read window by window as rasters are.
 
     Args:
-        name: a folder, or an id on the Hub.
-        dtype: that of the weights in memory; `"auto"` = as they were saved.
+        series: the series.
+
+    Attributes:
+        series: the series.
+        height: its rows.
+        width: its columns.
+        files: none.
+        facts: none.
+    """
+
+    files: tuple[str, ...] = ()
+    facts: tuple[Any, ...] = ()
+
+    def __init__(self, series: ImageSeries) -> None:
+        self.series = series
+        self.height, self.width = series.size
+
+    def read(self, row: int, column: int, height: int, width: int) -> ImageSeries:
+        """A window of the series, as [`RasterSeries.read`] gives it."""
+        return self.series.crop(row, column, height, width)
+
+
+Scene: TypeAlias = RasterSeries | SeriesInMemory
+# A scene, or what `open_series` takes in its place.
+SceneSource: TypeAlias = Scene | ImageSeries | PathLike | Mapping[str, Any] | Sequence[Any]
+
+
+@contextmanager
+def open_scene(source: SceneSource, processor: STSUNImageProcessor) -> Iterator[Scene]:
+    """A scene that is read window by window; rasters that were named by their paths are closed again.
+
+    Args:
+        source: an open series of rasters; a series with pixels; or whatever [`open_series`] takes, which is opened with
+            what the checkpoint knows about files like those that it was trained on.
+        processor: that of the checkpoint.
 
     Raises:
-        ValueError: a local folder lacks the configuration, the weights or the processor; weights are missing, left over
-            or of another shape; or model and processor do not belong together.
-        OSError: nothing by that id on the Hub or in its cache.
+        RasterError: the rasters cannot be opened; see [`open_series`].
     """
-    folder = Path(name)
-    if folder.exists():
-        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        wanted = (
-            ("configuration", {"config.json"}),
-            ("weights", {"model.safetensors", "model.safetensors.index.json"}),
-            ("image processor", {"preprocessor_config.json"}),
-        )
-        for what, files in wanted:
-            if not found & files:
-                raise ValueError(
-                    f"Checkpoint {name} has no {what}: {' or '.join(sorted(files))} is not in it (found: "
-                    f"{', '.join(sorted(found)) or 'nothing'}). Save it with model.save_pretrained(...) and "
-                    "processor.save_pretrained(...)."
-                )
-    try:
-        model, info = STSUNForDensePrediction.from_pretrained(
-            name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    except SafetensorError as error:
-        raise ValueError(
-            f"The weights of {name} cannot be read ({error}): the file is damaged. Copy it anew."
-        ) from error
-    faults = {key: sorted(map(str, value)) for key, value in info.items() if value and key != "error_msgs"}
-    if faults:
-        raise ValueError(f"The weights of {name} do not fit their configuration: {faults}.")
-    processor = STSUNImageProcessor.from_pretrained(name)
-    processor.check_config(model.config)
-    # As activations are laid out: the weights of convolutions are then not rearranged at every pass.
-    return model.eval().to(memory_format=torch.channels_last), processor
+    if isinstance(source, (RasterSeries, SeriesInMemory)):
+        yield source
+    elif isinstance(source, ImageSeries):
+        yield SeriesInMemory(source)
+    else:
+        with open_series(source, readings=processor.readings) as opened:
+            yield opened
 
 
 @dataclass(frozen=True)
@@ -181,7 +155,7 @@ class _Batch:
     pixel_mask: torch.Tensor | None
 
 
-def prefetched(items: Iterator[T], count: int) -> Iterator[T]:
+def prefetched(items: Iterator[T], count: int) -> Generator[T, None, None]:
     """Draws `items` in a thread, up to `count` ahead; what they raise is raised when its turn comes."""
     results: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(count)
     stopped = threading.Event()
@@ -236,21 +210,6 @@ def bind_metadata(
     return model.fold_metadata(pixel_values=pixels, cell_sizes=cell_size, **metadata)
 
 
-def describe_outputs(series: ImageSeries, task: str, outputs: Outputs) -> list[str]:
-    """One line a map: the task and the dates that it describes."""
-
-    def name(index: int) -> str:
-        date = series.acquisitions[index].datetime
-        return f"date {index + 1}" if date is None else date.date().isoformat()
-
-    return [f"{task} {' / '.join(dict.fromkeys(name(index) for index in (o[0], o[-1])))}" for o in outputs]
-
-
-def legend(classes: Sequence[str]) -> list[str]:
-    """Names of the values of a map: a class asked for alone is told from its absence, so 0 = not it, 1 = it."""
-    return [f"not {classes[0]}", classes[0]] if len(classes) == 1 else list(classes)
-
-
 class ScenePredictor:
     """Predicts maps of a whole raster series, block by block.
 
@@ -268,7 +227,9 @@ class ScenePredictor:
     Args:
         model: a `STSUNForDensePrediction`, on the device to be used.
         processor: the processor of the same checkpoint.
-        source: rasters, from [`open_series`], or a series with pixels.
+        source: rasters, from [`open_series`]; a series with pixels; or a path, or whatever else [`open_series`] takes:
+            it is opened with what the checkpoint knows about such files, and closed by `close`, or at the end of a
+            `with` statement.
         task: name of the task.
         classes: names of the classes, in the order of the map's values; `None` as in the processor.
         outputs: what each map describes; `None` as in the processor.
@@ -283,26 +244,29 @@ class ScenePredictor:
         progress: whether a progress bar is shown.
 
     Attributes:
+        scene: the scene, open for reading.
         blocks: the blocks of the scene (see [`~tiling.Block`]).
+        normalisation: how the pixels are normalised, in a sentence.
         timings: seconds spent so far: `read` (in the reading thread, beside the rest), `wait` (for it), `model` (on a
             CPU; other devices compute on while the rest goes on), `blend`.
 
     Raises:
         ValueError: a request that the processor refuses, tile sizes that do not fit, model and processor of different
             checkpoints, or values in another unit; all before the first tile is predicted.
+        RasterError: rasters that were named by their paths cannot be opened, or tiles cannot be read.
     """
 
     def __init__(
         self,
         model: STSUNForDensePrediction,
         processor: STSUNImageProcessor,
-        source: RasterSeries | ImageSeries,
+        source: SceneSource,
         task: str,
         classes: Sequence[str] | None = None,
         outputs: Outputs | None = None,
         *,
-        tile_size: int = 256,
-        overlap: int = 64,
+        tile_size: int = TILE_SIZE,
+        overlap: int = OVERLAP,
         batch_size: int | None = None,
         statistics: str | None = None,
         cell_size: int | None = None,
@@ -320,48 +284,63 @@ class ScenePredictor:
             )
         processor.check_config(model.config)
         self.model, self.processor, self.task = model.eval(), processor, task
-        if isinstance(source, ImageSeries):
-            self.read, series, (height, width) = source.crop, source, source.size
-        else:
-            self.read, series, height, width = source.read, source.series, source.height, source.width
-        self.num_dates = len(series.acquisitions)
-        self.num_bands = max(len(acquisition.bands) for acquisition in series.acquisitions)
-        self.outputs = processor.resolve_outputs(task, outputs, self.num_dates)
-        self.classes = processor.resolve_classes(task, classes)
-        if len(self.classes) > IGNORE_INDEX:
-            raise ValueError(f"{len(self.classes)} classes were asked for; a map tells at most {IGNORE_INDEX} apart.")
-        self.statistics = processor.resolve_statistics(series, statistics) or BY_KIND
         self.batch_size, self.progress = batch_size, progress
         self.probabilities, self.margins = probabilities, margins
-        longest = min(tile_size, max(height, width))
-        self.cell_size = -(-longest // processor.unified_size) if cell_size is None else cell_size
+        self.timings = dict.fromkeys(("read", "wait", "model", "blend"), 0.0)
+        with ExitStack() as stack:
+            self.scene = stack.enter_context(open_scene(source, processor))
+            self._resolve(classes, outputs, statistics)
+            self._lay_tiles(tile_size, overlap, cell_size)
+            if check_range:
+                self.check_values()
+            self.apply = self._bind()
+            # What was opened here stays open until `close`.
+            self._opened = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes rasters that were named by their paths; others stay open."""
+        self._opened.close()
+
+    def _resolve(self, classes: Sequence[str] | None, outputs: Outputs | None, statistics: str | None) -> None:
+        """What is asked of the scene, checked."""
+        series = self.scene.series
+        self.num_dates = len(series.acquisitions)
+        self.num_bands = max(len(acquisition.bands) for acquisition in series.acquisitions)
+        self.outputs = self.processor.resolve_outputs(self.task, outputs, self.num_dates)
+        self.classes = self.processor.resolve_classes(self.task, classes)
+        self.statistics = self.processor.resolve_statistics(series, statistics) or BY_KIND
+        self.normalisation = self.processor.describe_statistics(series, self.statistics)
+
+    def _lay_tiles(self, tile_size: int, overlap: int, cell_size: int | None) -> None:
+        """Where tiles and blocks lie."""
+        self.height, self.width = self.scene.height, self.scene.width
+        longest = min(tile_size, max(self.height, self.width))
+        self.cell_size = -(-longest // self.processor.unified_size) if cell_size is None else cell_size
         if self.cell_size < 1:
             raise ValueError(f"cell_size must be at least 1 pixel, got {self.cell_size}.")
-        self.height, self.width = height, width
-        token = self.cell_size * model.config.patch_size
-        self.rows = plan_axis(height, tile_size, overlap, token)
-        self.columns = plan_axis(width, tile_size, overlap, token)
-        self.blocks = plan_blocks(self.rows, self.columns, *self._block_tiles())
-        self.timings = dict.fromkeys(("read", "wait", "model", "blend"), 0.0)
-        if check_range:
-            self.check_values()
-        metadata = processor.pad(
-            [
-                processor.encode(
-                    self.read(0, 0, 1, 1),
-                    *(task, self.classes, self.outputs, None, self.statistics),
-                    cell_size=self.cell_size,
-                    check_range=False,
-                    allow_empty=True,
-                )
-            ]
+        token = self.cell_size * self.model.config.patch_size
+        self.rows = plan_axis(self.height, tile_size, overlap, token)
+        self.columns = plan_axis(self.width, tile_size, overlap, token)
+        self.block_tiles = self._block_tiles()
+        self.blocks = plan_blocks(self.rows, self.columns, *self.block_tiles)
+
+    def _bind(self) -> Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]:
+        """The model as a function of the pixels of tiles."""
+        size = (self.rows.tile, self.columns.tile)
+        sample = self.processor.encode_metadata(
+            self.scene.series, self.task, self.classes, self.outputs, cell_size=self.cell_size, size=size
         )
-        self.apply = bind_metadata(
-            self.model,
-            {k: v for k, v in metadata.items() if k not in ("pixel_values", "pixel_mask", "cell_sizes")},
-            (self.num_dates, self.num_bands, self.rows.tile, self.columns.tile),
-            self.cell_size,
-        )
+        metadata = self.processor.pad([sample])
+        tensors = {name: value for name, value in metadata.items() if name != "cell_sizes"}
+        return bind_metadata(self.model, tensors, (self.num_dates, self.num_bands, *size), self.cell_size)
 
     def _block_tiles(self) -> tuple[int, int]:
         """Rows and columns of tiles of a block at most: memory is bounded for any number of maps and classes."""
@@ -389,7 +368,7 @@ class ScenePredictor:
         unseen = set(range(self.num_dates))
         for i, j in sorted(near, key=lambda tile: math.dist(tile, middle))[:MAX_CHECKED_TILES]:
             series = self._read(i, j)
-            self.processor.normalize_series(series, self.statistics, check_range=True)
+            self.processor.check_units(series, self.statistics)
             unseen -= {date for date, valid in enumerate(series.valid) if valid.any()}
             if not unseen:
                 return
@@ -397,7 +376,7 @@ class ScenePredictor:
     def _read(self, i: int, j: int) -> ImageSeries:
         row, column = self.rows.starts[i], self.columns.starts[j]
         height, width = (len(axis.weights[index]) for axis, index in ((self.rows, i), (self.columns, j)))
-        return self.read(row, column, height, width)
+        return self.scene.read(row, column, height, width)
 
     def _load(self, tiles: list[tuple[int, int]]) -> _Batch:
         """Reads and normalises tiles; what ends beyond the scene is filled up with masked pixels."""
@@ -418,15 +397,11 @@ class ScenePredictor:
             if not seen.any():
                 continue
             full.append(position)
-            height, width = valid.shape[1:]
-            pixel = np.zeros((self.num_dates, self.num_bands, *shape), dtype=np.float32)
-            for date, array in enumerate(self.processor.normalize_series(series, self.statistics, check_range=False)):
-                pixel[date, : len(array), :height, :width] = array
-            mask = np.zeros((self.num_dates, *shape), dtype=bool)
-            mask[:, :height, :width] = valid
-            complete &= bool(mask.all())
-            pixels.append(pixel)
-            masks.append(mask)
+            pixel_values, pixel_mask = self.processor.encode_pixels(series, self.statistics)
+            rows, columns = shape[0] - valid.shape[1], shape[1] - valid.shape[2]
+            pixels.append(np.pad(pixel_values, ((0, 0), (0, 0), (0, rows), (0, columns))))
+            masks.append(np.pad(pixel_mask, ((0, 0), (0, rows), (0, columns))))
+            complete &= bool(masks[-1].all())
         values = torch.from_numpy(np.stack(pixels)) if full else None
         # Without a mask the model is much faster.
         mask = torch.from_numpy(np.stack(masks)) if full and not complete else None
@@ -519,7 +494,11 @@ class ScenePredictor:
                     finished = (..., slice(begin, done), slice(None))
                     self.timings["blend"] += perf_counter() - computed
                     yield LogitStrip(
-                        *(top + begin, left, total[finished].clone(), seen[finished].copy()), described[finished].copy()
+                        row=top + begin,
+                        column=left,
+                        logits=total[finished].clone(),
+                        seen=seen[finished].copy(),
+                        described=described[finished].copy(),
                     )
                     computed = perf_counter()
                 # The rows that the next tiles reach move to the top.
@@ -554,7 +533,7 @@ class ScenePredictor:
 
     def _decide(self, strip: LogitStrip) -> tuple[np.ndarray | None, ...]:
         """Maps, described, probabilities and margins of a strip (see [`BlockMaps`])."""
-        maps = self.processor._class_maps(strip.logits).to(torch.uint8).cpu().numpy()
+        maps = self.processor.class_maps(strip.logits).to(torch.uint8).cpu().numpy()
         maps[~strip.seen] = IGNORE_INDEX
         probabilities = margins = None
         if self.probabilities or self.margins:
@@ -576,279 +555,3 @@ class ScenePredictor:
 
 def _as_bytes(shares: torch.Tensor) -> np.ndarray:
     return (shares / PROBABILITY_SCALE).round().to(torch.uint8).cpu().numpy()
-
-
-def join_processes(device: torch.device | str) -> PartialState:
-    """The processes that Accelerate or torchrun started for this work: one, if they started none."""
-    return PartialState(cpu=torch.device(device).type == "cpu", timeout=_TIMEOUT)
-
-
-def predict_scene(*args: Any, **kwargs: Any) -> np.ndarray:
-    """Maps of a whole scene in memory, (maps, height, width) uint8; arguments and errors as [`ScenePredictor`]."""
-    predictor = ScenePredictor(*args, **kwargs)
-    maps = np.empty((len(predictor.outputs), predictor.height, predictor.width), dtype=np.uint8)
-    for part in predictor.predict():
-        block = part.block
-        maps[:, block.row : block.row + block.height, block.column : block.column + block.width] = part.maps
-    return maps
-
-
-def predict_raster(
-    model: STSUNForDensePrediction,
-    processor: STSUNImageProcessor,
-    source: RasterSeries,
-    path: PathLike,
-    task: str,
-    classes: Sequence[str] | None = None,
-    outputs: Outputs | None = None,
-    *,
-    probabilities: PathLike | None = None,
-    margin: PathLike | None = None,
-    change: PathLike | None = None,
-    from_to: PathLike | None = None,
-    polygons: PathLike | None = None,
-    quick_look: PathLike | None = None,
-    restart: bool = False,
-    accept_inputs: bool = False,
-    **kwargs: Any,
-) -> dict[str, float]:
-    """Predicts maps of a whole scene into Cloud Optimized GeoTIFFs with the grid of the input.
-
-    Finished blocks are kept in the folder `<path>.work` until all files are written. After a failure or a kill the same
-    call goes on from there and ends with the same files; another request is refused unless `restart` is given. Under
-    Accelerate every process makes the same call: the processes share the blocks, and the main one writes the files.
-
-    Args:
-        model: see [`ScenePredictor`].
-        processor: see there.
-        source: see there.
-        path: class maps, one band a map (.tif, with `<path>.aux.xml` for names and colours). Like all files it appears
-            when it is complete.
-        task: see there.
-        classes: see there.
-        outputs: see there.
-        probabilities: probability of each class, maps by classes bands of uint8 with scale 0.004 and nodata 255 (.tif).
-        margin: probability of the best class less that of the second, likewise (.tif).
-        change: for semantic change detection, where a map differs from the next: 0 = unchanged, 1 = changed (.tif).
-        from_to: for semantic change detection, from which class to which: the position of the first times the number of
-            classes plus that of the second (.tif); uint16 for more than 15 classes.
-        polygons: outlines of the areas of one class (.gpkg or .geojson; see [`write_polygons`], needs the extra
-            `vector`).
-        quick_look: a picture of the maps with their legend (.png).
-        restart: whether an unfinished earlier call is discarded.
-        accept_inputs: whether to go on although the input files have changed since: a damaged one was fetched again.
-        **kwargs: see [`ScenePredictor`].
-
-    Returns:
-        Seconds that this process spent: `timings` of the predictor, `write` (blocks and files) and `total`.
-
-    Raises:
-        ValueError: see [`ScenePredictor`]; also a path that cannot be written, or a request that does not fit the task.
-        RasterError: a tile cannot be read, a file cannot be written, or unfinished blocks belong to another request.
-    """
-    started = perf_counter()
-    path = Path(path)
-    rasters = {"maps": path, "probabilities": probabilities, "margin": margin, "change": change, "from_to": from_to}
-    _check_outputs(rasters, polygons, quick_look, source)
-    if task != "semantic_change_detection" and (change is not None or from_to is not None):
-        raise ValueError(
-            f"A change map and a from-to map compare the maps of semantic_change_detection, but the task is {task}. "
-            "Leave them out (the map of binary_change_detection is a change map already)."
-        )
-    with ExitStack() as stack:
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES))
-        state = join_processes(model.device)
-        predictor = ScenePredictor(
-            *(model, processor, source, task, classes, outputs),
-            **{
-                **kwargs,
-                "probabilities": probabilities is not None,
-                "margins": margin is not None,
-                "progress": kwargs.get("progress", True) and state.is_main_process,
-            },
-        )
-        if len(predictor.outputs) < 2 and (change is not None or from_to is not None):
-            raise ValueError("A change map compares two maps, but only one was asked for. Ask for maps of two dates.")
-        journal = Journal(path.with_name(path.name + ".work"), _request(predictor, source))
-        if not restart:
-            journal.check(accepted=("input files",) if accept_inputs else ())
-        state.wait_for_everyone()
-        if state.is_main_process:
-            journal.open(restart)
-        # What is left to do is seen by one process, for another may have finished a block before the next one looks.
-        left = [[block.index for block in predictor.blocks if state.is_main_process and block.index not in journal]]
-        broadcast_object_list(left)
-        timings = {"write": 0.0}
-        try:
-            with state.split_between_processes(left[0]) as share:
-                for part in predictor.predict([predictor.blocks[index] for index in share]):
-                    written = perf_counter()
-                    arrays = {"maps": part.maps, "described": part.described}
-                    arrays |= {"probabilities": part.probabilities, "margins": part.margins}
-                    journal.save(part.block.index, {k: v for k, v in arrays.items() if v is not None})
-                    timings["write"] += perf_counter() - written
-            state.wait_for_everyone()
-            if state.is_main_process:
-                written = perf_counter()
-                _write_rasters(predictor, source.series, journal, rasters)
-                if polygons is not None:
-                    from .vector_output import write_polygons
-
-                    write_polygons(path, polygons, progress=predictor.progress)
-                if quick_look is not None:
-                    write_quick_look(path, quick_look)
-                journal.remove()
-                timings["write"] += perf_counter() - written
-        except (RasterError, OSError) as error:
-            done = sum(block.index in journal for block in predictor.blocks)
-            raise RasterError(
-                f"{str(error).rstrip('.')}. What was finished, {done} of {len(predictor.blocks)} blocks, is kept in "
-                f"{journal.folder}: mend the fault and run the same again to go on from there."
-            ) from error
-        state.wait_for_everyone()
-    return {**predictor.timings, **timings, "total": perf_counter() - started}
-
-
-def _check_outputs(
-    rasters: Mapping[str, PathLike | None], polygons: PathLike | None, quick_look: PathLike | None, source: RasterSeries
-) -> None:
-    """Refuses files that cannot be written, or that are read, before any work is done for them."""
-    inputs = {Path(name).resolve(): name for name in [*_file_states(source), *source.grid_files]}
-    for path in (*rasters.values(), polygons, quick_look):
-        if path is None:
-            continue
-        for file in (Path(path).resolve(), Path(f"{path}.aux.xml").resolve()):
-            if file in inputs:
-                raise ValueError(
-                    f"The output {path} would replace {inputs[file]}, which is one of the inputs. Name another file."
-                )
-    paths = [path for path in rasters.values() if path is not None]
-    for path in paths:
-        check_writable(path)
-    if polygons is not None:
-        from .vector_output import check_polygons
-
-        check_polygons(polygons, source.series.crs)
-    if quick_look is not None:
-        check_writable(quick_look, (".png",))
-    names = [Path(path).resolve() for path in paths]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{twice[0]} was named for two outputs. Name a file for each.")
-
-
-def _request(predictor: ScenePredictor, source: RasterSeries) -> dict[str, Any]:
-    """All that decides about the values of the maps."""
-    weights = hashlib.blake2b(digest_size=16)
-    for name, tensor in predictor.model.state_dict().items():
-        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    settings = f"{predictor.model.config.to_json_string(use_diff=False)} {predictor.processor.to_settings()}"
-    facts = f"{source.series.to_json()} {source.facts}"
-    return {
-        "version": _JOURNAL_VERSION,
-        "weights": weights.hexdigest(),
-        "checkpoint settings": hashlib.blake2b(settings.encode(), digest_size=16).hexdigest(),
-        "input files": _file_states(source),
-        "input metadata": hashlib.blake2b(facts.encode(), digest_size=16).hexdigest(),
-        "task": predictor.task,
-        "classes": predictor.classes,
-        "maps": predictor.outputs,
-        "statistics": predictor.statistics,
-        "tile size": [predictor.rows.tile, predictor.columns.tile],
-        "tile starts": [predictor.rows.starts, predictor.columns.starts],
-        "cell size": predictor.cell_size,
-        "batch size": predictor.batch_size,
-        "probabilities": predictor.probabilities,
-        "margin": predictor.margins,
-        "blocks": [len(predictor.blocks), *predictor._block_tiles()],
-    }
-
-
-def _file_states(source: RasterSeries) -> dict[str, list[int] | None]:
-    """Size and time of change of the files of a series, those behind a VRT too; `None` for what is no local file."""
-    states: dict[str, list[int] | None] = {}
-    for name in dict.fromkeys(fact.path for fact in source.facts):
-        try:
-            with open_quietly(name) as dataset:
-                files = [name, *dataset.files]
-        except RasterioError:
-            # Not read through rasterio, or not by this name.
-            files = [name]
-        for file in files:
-            known = os.path.exists(file)
-            states[file] = [os.stat(file).st_size, os.stat(file).st_mtime_ns] if known else None
-    return states
-
-
-def _write_rasters(
-    predictor: ScenePredictor, series: ImageSeries, journal: Journal, paths: Mapping[str, PathLike | None]
-) -> None:
-    """Puts the finished blocks together."""
-    descriptions = describe_outputs(series, predictor.task, predictor.outputs)
-    values = legend(predictor.classes)
-    pairs = [f"{before} -> {after}" for before, after in pairwise(descriptions)]
-    grid = {"crs": series.crs, "transform": series.transform}
-    size = (predictor.height, predictor.width)
-    share = {"dtype": "uint8", "nodata": IGNORE_INDEX, "scale": PROBABILITY_SCALE, **grid}
-    wide = len(values) ** 2 > IGNORE_INDEX
-
-    writers: dict[str, RasterWriter] = {
-        "maps": MapWriter(paths["maps"], *size, len(descriptions), values, descriptions=descriptions, **grid)
-    }
-    if paths["probabilities"] is not None:
-        names = [f"{text}: {name}" for text in descriptions for name in predictor.classes]
-        writers["probabilities"] = RasterWriter(
-            paths["probabilities"], *size, len(names), descriptions=names, tags={"VALUES": "probability"}, **share
-        )
-    if paths["margin"] is not None:
-        writers["margin"] = RasterWriter(
-            *(paths["margin"], *size, len(descriptions)),
-            descriptions=descriptions,
-            tags={"VALUES": "probability of the best class less that of the second"},
-            **share,
-        )
-    if paths["change"] is not None:
-        writers["change"] = MapWriter(paths["change"], *size, len(pairs), CHANGE_CLASSES, descriptions=pairs, **grid)
-    if paths["from_to"] is not None:
-        writers["from_to"] = MapWriter(
-            *(paths["from_to"], *size, len(pairs), [f"{before} -> {after}" for before in values for after in values]),
-            colours=_pair_colours(values),
-            nodata=WIDE_NODATA if wide else IGNORE_INDEX,
-            descriptions=pairs,
-            **grid,
-        )
-    for writer in writers.values():
-        # Left behind by a process that was killed while it wrote.
-        for stale in writer.path.parent.glob(f".{writer.path.name}.*.partial*"):
-            stale.unlink(missing_ok=True)
-    with ExitStack() as stack:
-        for writer in writers.values():
-            stack.enter_context(writer)
-        for block in tqdm(predictor.blocks, desc="writing", unit="block", disable=not predictor.progress):
-            arrays = journal.load(block.index)
-            maps, described = arrays["maps"], arrays["described"]
-            layers = {"maps": maps}
-            if "probabilities" in writers:
-                layers["probabilities"] = arrays["probabilities"].reshape(-1, *maps.shape[1:])
-            if "margin" in writers:
-                layers["margin"] = arrays["margins"]
-            known = described[:-1] & described[1:]
-            if "change" in writers:
-                layers["change"] = np.where(known, maps[:-1] != maps[1:], IGNORE_INDEX).astype(np.uint8)
-            if "from_to" in writers:
-                codes = maps[:-1].astype(np.uint16) * len(values) + maps[1:]
-                nodata = writers["from_to"].nodata
-                layers["from_to"] = np.where(known, codes, nodata).astype(writers["from_to"].dtype)
-            for name, array in layers.items():
-                writers[name].write(array, block.row, block.column)
-
-
-def _pair_colours(values: Sequence[str]) -> list[Colour]:
-    """Colours of transitions: pale where nothing changed, else a mixture that shows mostly what came."""
-    table = np.array(default_colours(values), dtype=float)
-    colours = []
-    for before, first in enumerate(table):
-        for after, second in enumerate(table):
-            mixed = 0.25 * second + 0.75 * 255 if before == after else 0.3 * first + 0.7 * second
-            colours.append(tuple(int(part) for part in mixed.round()))
-    return colours

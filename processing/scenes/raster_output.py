@@ -29,6 +29,8 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio import Affine, windows
+
+# What `rasterio.shutil.copy` raises; rasterio.errors has no name for it.
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
@@ -37,12 +39,14 @@ from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 
 from ..metadata import IGNORE_INDEX, ImageSeries
-from ..rasters.series import PathLike
-from ..rasters.statements import RasterError
+from ..rasters.entries import PathLike
+from ..rasters.records import RasterError
 from .visualization import Colour, default_colours, map_sheet
 
 # What stands for no class in maps of uint16.
 WIDE_NODATA = 65535
+RASTER_SUFFIXES = (".tif", ".tiff")
+PICTURE_SUFFIXES = (".png",)
 
 # Side of the blocks of a GeoTIFF. 256, not the 512 of GDAL's COG driver: probabilities of a hundred classes
 # are interleaved by pixel, and a block of them has to stay small.
@@ -52,7 +56,7 @@ _BLOCK_SIZE = 256
 _ATTRIBUTE_FIELDS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
 
 
-def check_writable(path: PathLike, suffixes: Sequence[str] = (".tif", ".tiff")) -> None:
+def check_writable(path: PathLike, suffixes: Sequence[str] = RASTER_SUFFIXES) -> None:
     """Makes sure that an output can be written, before any work is done for it.
 
     Args:
@@ -113,7 +117,7 @@ def write_series(series: ImageSeries, folder: PathLike) -> list[Path]:
                 if not np.array_equal(dataset.read(), stored, equal_nan=True):
                     raise RasterError("it does not read back as it was written. Is the disk full or failing?")
             os.replace(partial, path)
-        except (OSError, RasterError, RasterioError, CPLE_BaseError) as error:
+        except (OSError, RasterError, RasterioError) as error:
             raise RasterError(f"{path} cannot be written: {error}") from error
         finally:
             partial.unlink(missing_ok=True)
@@ -192,7 +196,7 @@ class RasterWriter:
                 if self._descriptions is not None:
                     self._dataset.set_band_description(index, self._descriptions[index - 1])
             self._describe(self._dataset)
-        except (RasterioError, CPLE_BaseError) as error:
+        except RasterioError as error:
             self._discard()
             raise RasterError(f"{self.path} cannot be written: {error}") from error
         return self
@@ -205,17 +209,7 @@ class RasterWriter:
             return
         try:
             self._dataset.close()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                rasterio.shutil.copy(
-                    self._draft,
-                    self._partial,
-                    driver="COG",
-                    compress="deflate",
-                    blocksize=_BLOCK_SIZE,
-                    overview_resampling=self._resampling,
-                    bigtiff="IF_SAFER",
-                )
+            self._copy()
             self._check_written()
             sidecar = self._sidecar()
             final = self.path.with_name(self.path.name + ".aux.xml")
@@ -229,7 +223,7 @@ class RasterWriter:
             except OSError:
                 final.unlink(missing_ok=True)
                 raise
-        except (OSError, RasterError, RasterioError, CPLE_BaseError) as problem:
+        except (OSError, RasterError, RasterioError) as problem:
             raise RasterError(f"{self.path} cannot be written: {problem}") from problem
         finally:
             self._discard()
@@ -262,9 +256,26 @@ class RasterWriter:
         window = Window(column, row, array.shape[2], array.shape[1])
         try:
             self._dataset.write(array, window=window)
-        except (RasterioError, CPLE_BaseError) as error:
+        except RasterioError as error:
             raise RasterError(f"{self.path} cannot be written: {error.__cause__ or error}") from error
         self._written.append((window, zlib.crc32(np.ascontiguousarray(array))))
+
+    def _copy(self) -> None:
+        """Makes the Cloud Optimized GeoTIFF of the draft."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            try:
+                rasterio.shutil.copy(
+                    self._draft,
+                    self._partial,
+                    driver="COG",
+                    compress="deflate",
+                    blocksize=_BLOCK_SIZE,
+                    overview_resampling=self._resampling,
+                    bigtiff="IF_SAFER",
+                )
+            except CPLE_BaseError as error:
+                raise RasterError(str(error)) from error
 
     def _describe(self, dataset: DatasetWriter) -> None:
         """Adds what a subclass has to say."""
@@ -335,7 +346,12 @@ class MapWriter(RasterWriter):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
-            *(path, height, width, num_maps, "uint16" if nodata == WIDE_NODATA else "uint8", nodata),
+            path,
+            height,
+            width,
+            num_maps,
+            "uint16" if nodata == WIDE_NODATA else "uint8",
+            nodata,
             crs=crs,
             transform=transform,
             descriptions=descriptions,
@@ -431,7 +447,7 @@ def write_quick_look(source: PathLike, path: PathLike, size: int = 1024) -> None
     Raises:
         RasterError: the picture cannot be written there, or `source` holds no class names.
     """
-    check_writable(path, (".png",))
+    check_writable(path, PICTURE_SUFFIXES)
     with open_quietly(source) as dataset:
         names = class_names(dataset)
         scale = min(1.0, size / max(dataset.shape))
@@ -485,12 +501,24 @@ def _profile(
         known_crs = None if crs is None else CRS.from_user_input(crs)
     except ValueError as error:
         raise RasterError(f"crs {crs!r} is not known: {error}. Write WKT or EPSG:code, or None.") from error
-    return {
-        **{"driver": "GTiff", "dtype": dtype, "count": count, "height": height, "width": width, "crs": known_crs},
-        **({} if transform is None else {"transform": Affine(*tuple(transform)[:6])}),
-        **{"tiled": True, "blockxsize": _BLOCK_SIZE, "blockysize": _BLOCK_SIZE, "compress": "deflate"},
-        **{"interleave": "band", "photometric": "minisblack", "bigtiff": "IF_SAFER"},
+    profile = {
+        "driver": "GTiff",
+        "dtype": dtype,
+        "count": count,
+        "height": height,
+        "width": width,
+        "crs": known_crs,
+        "tiled": True,
+        "blockxsize": _BLOCK_SIZE,
+        "blockysize": _BLOCK_SIZE,
+        "compress": "deflate",
+        "interleave": "band",
+        "photometric": "minisblack",
+        "bigtiff": "IF_SAFER",
     }
+    if transform is not None:
+        profile["transform"] = Affine(*tuple(transform)[:6])
+    return profile
 
 
 def _create(path: Path, **profile: Any) -> DatasetWriter:

@@ -18,6 +18,10 @@ from itertools import pairwise
 
 import numpy as np
 
+# Side of a tile, and what neighbours share at least, unless another size is asked for: in pixels.
+TILE_SIZE = 256
+OVERLAP = 64
+
 
 @dataclass(frozen=True)
 class Axis:

@@ -29,8 +29,8 @@ from rasterio.warp import transform as warp_points
 from rasterio.windows import Window
 from tqdm.auto import tqdm
 
-from ..rasters.series import PathLike
-from ..rasters.statements import RasterError
+from ..rasters.entries import PathLike
+from ..rasters.records import RasterError
 from .raster_output import check_writable, class_names, open_quietly
 
 if TYPE_CHECKING:
@@ -42,22 +42,32 @@ _BAND_PIXELS = 2**22
 _FIELDS = ("map", "description", "value", "class")
 
 
-def check_polygons(path: PathLike, crs: Any) -> None:
+def check_polygons(path: PathLike) -> None:
     """Makes sure that polygons can be written, before any work is done for them.
 
     Args:
         path: the output file; one that exists will be replaced.
+
+    Raises:
+        RasterError: its name ends neither in .gpkg nor in .geojson, it cannot be written, or a library is missing.
+    """
+    check_writable(path, SUFFIXES)
+    if missing := [name for name in ("pyogrio", "shapely") if find_spec(name) is None]:
+        raise RasterError(f"Polygons need {' and '.join(missing)}. Install: pip install 'stsun[vector]'")
+
+
+def check_geojson(path: PathLike, crs: Any) -> None:
+    """Makes sure that polygons can be brought to the coordinates of GeoJSON, if that is what is asked for.
+
+    Args:
+        path: the output file.
         crs: that of the map; `None` = unknown.
 
     Raises:
-        RasterError: its name ends neither in .gpkg nor in .geojson, it cannot be written, a library is missing, or
-            GeoJSON is asked for where the map has no CRS.
+        RasterError: the file is GeoJSON, and the map has no CRS.
     """
-    check_writable(path, SUFFIXES)
     if crs is None and Path(path).suffix.lower() == ".geojson":
         raise RasterError(f"{path} would be in longitude and latitude, but the map has no CRS. Write a .gpkg instead.")
-    if missing := [name for name in ("pyogrio", "shapely") if find_spec(name) is None]:
-        raise RasterError(f"Polygons need {' and '.join(missing)}. Install: pip install 'stsun[vector]'")
 
 
 def write_polygons(source: PathLike, path: PathLike, progress: bool = True) -> None:
@@ -79,8 +89,9 @@ def write_polygons(source: PathLike, path: PathLike, progress: bool = True) -> N
             asked for where the map has no CRS.
     """
     path = Path(path)
+    check_polygons(path)
     with open_quietly(source) as dataset:
-        check_polygons(path, dataset.crs)
+        check_geojson(path, dataset.crs)
     import pyogrio.errors
 
     # The suffix tells the driver.

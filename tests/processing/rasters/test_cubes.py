@@ -10,9 +10,10 @@ from rasterio import Affine
 
 from stsun_processing.metadata import Band
 from stsun_processing.rasters.cubes import Cube
+from stsun_processing.rasters.records import RasterError
+from stsun_processing.rasters.report import describe
 from stsun_processing.rasters.sensors import sensor_bands
-from stsun_processing.rasters.series import describe, open_series, read_series
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.series import open_series, read_series
 from tests.processing.rasters.raster_files import fact, ramp, write
 
 xr = pytest.importorskip("xarray", reason="needs pip install 'stsun[xarray]'")

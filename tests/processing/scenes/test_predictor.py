@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
-from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, predict_scene
+from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, open_series, predict_scene
+from stsun_processing.rasters.series import RasterSeries
 from stsun_processing.scenes import predictor as predictor_module
 from stsun_processing.scenes.predictor import PROBABILITY_SCALE, ScenePredictor, prefetched
+from stsun_processing.scenes.raster_output import write_series
 from stsun_processing.scenes.tiling import plan_axis
 from tests.conftest import small_config
 
@@ -226,6 +228,47 @@ def test_dates_of_different_sensors_are_predicted_as_by_the_model(checkpoint):
     assert torch.allclose(logits, expected, atol=1e-5)
 
 
+# What a scene is read from
+
+
+def test_paths_are_opened_with_what_the_checkpoint_knows_and_closed_again(checkpoint, tmp_path, monkeypatch):
+    model, processor = load_checkpoint(checkpoint)
+    processor.readings = {"own": []}
+    series = make_series()
+    paths = [str(path) for path in write_series(series, tmp_path / "series")]
+    request = ("semantic_change_detection", ["water", "urban"])
+    expected = predict_scene(model, processor, series, *request, progress=False)
+    opened, closed = [], []
+
+    def spy(entries, **options):
+        opened.append((entries, options))
+        return open_series(entries, **options)
+
+    close = RasterSeries.close
+    monkeypatch.setattr(predictor_module, "open_series", spy)
+    monkeypatch.setattr(RasterSeries, "close", lambda self: closed.append(self) or close(self))
+    assert np.array_equal(predict_scene(model, processor, paths, *request, progress=False), expected)
+    assert opened == [(paths, {"readings": {"own": []}})]
+    assert len(closed) == 1
+    with pytest.raises(ValueError, match="lake"):
+        ScenePredictor(model, processor, paths[0], "semantic_segmentation", ["lake"], progress=False)
+    assert len(closed) == 2, "a request that is refused leaves no file open"
+
+    closed.clear()
+    with open_series(paths) as source:
+        assert np.array_equal(predict_scene(model, processor, source, *request, progress=False), expected)
+        assert not closed, "what the caller opened stays open"
+
+
+def test_a_predictor_keeps_paths_open_until_it_is_closed(checkpoint, tmp_path):
+    model, processor = load_checkpoint(checkpoint)
+    (path,) = write_series(make_series(dates=("2021-01-03",)), tmp_path / "series")
+    arguments = (model, processor, path, "semantic_segmentation", ["water", "urban"])
+    with ScenePredictor(*arguments, tile_size=24, overlap=8, progress=False) as predictor:
+        parts = [list(predictor.predict()) for _ in range(2)]
+    assert all(np.array_equal(one.maps, two.maps) for one, two in zip(*parts, strict=True))
+
+
 # Probabilities and margins
 
 
@@ -321,45 +364,3 @@ def test_tile_settings_that_do_not_fit_are_refused(checkpoint, kwargs, message):
     model, processor = load_checkpoint(checkpoint)
     with pytest.raises(ValueError, match=message):
         predict_scene(model, processor, make_series(), "semantic_segmentation", ["water"], **kwargs)
-
-
-# Checkpoints
-
-
-@pytest.mark.parametrize(
-    ("missing", "what"),
-    [
-        ("model.safetensors", "weights"),
-        ("config.json", "configuration"),
-        ("preprocessor_config.json", "image processor"),
-    ],
-)
-def test_a_checkpoint_without_one_of_its_parts_is_refused_by_name(checkpoint, tmp_path, missing, what):
-    for path in checkpoint.iterdir():
-        if path.name != missing:
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(ValueError, match=rf"no {what}.*{missing}"):
-        load_checkpoint(tmp_path)
-
-
-def test_missing_and_left_over_weights_are_named(checkpoint, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    weights = load_file(checkpoint / "model.safetensors")
-    weights["left.over"] = weights.pop("stsun.norm.weight")
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"stsun\.norm\.weight") as error:
-        load_checkpoint(tmp_path)
-    assert "left.over" in str(error.value)
-
-
-def test_model_and_processor_of_different_vocabularies_are_refused(checkpoint, tmp_path):
-    for path in checkpoint.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    processor = STSUNImageProcessor.from_pretrained(checkpoint)
-    processor.add_categories(["glacier"])
-    processor.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="glacier"):
-        load_checkpoint(tmp_path)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,19 @@ import rasterio.shutil
 import torch
 from PIL import Image
 
-from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, open_series, predict_raster
+from stsun_processing import (
+    Acquisition,
+    Band,
+    ImageSeries,
+    load_checkpoint,
+    open_series,
+    predict_raster,
+    read_series,
+)
 from stsun_processing.cli import main
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.records import RasterError
 from stsun_processing.scenes import predictor as predictor_module
+from stsun_processing.scenes import scene_files
 from stsun_processing.scenes.journal import Journal
 from stsun_processing.scenes.predictor import PROBABILITY_SCALE, ScenePredictor
 from stsun_processing.scenes.raster_output import class_names, write_series
@@ -132,6 +142,27 @@ def test_all_outputs_of_a_scene_agree(checkpoint, rasters, tmp_path):
     assert Image.open(files["quick_look"]).format == "PNG"
 
 
+def test_all_rasters_say_how_the_input_was_normalised(checkpoint, rasters, tmp_path):
+    names = ("probabilities", "margin", "change", "from_to")
+    files = {name: tmp_path / f"{name}.tif" for name in names}
+    run(checkpoint, rasters, tmp_path / "maps.tif", **files)
+    _, processor = load_checkpoint(checkpoint)
+    with open_series(rasters) as source:
+        expected = processor.describe_statistics(source.series, None)
+    assert expected
+    for path in (tmp_path / "maps.tif", *files.values()):
+        with rasterio.open(path) as dataset:
+            assert dataset.tags()["STSUN_NORMALISATION"] == expected
+
+
+def test_paths_and_series_in_memory_give_the_same_files_as_open_rasters(checkpoint, rasters, tmp_path):
+    model, processor = load_checkpoint(checkpoint)
+    run(checkpoint, rasters, tmp_path / "open.tif")
+    for name, source in {"paths": rasters, "memory": read_series(rasters)}.items():
+        predict_raster(model, processor, source, tmp_path / f"{name}.tif", TASK, CLASSES, **TILES)
+        assert np.array_equal(read(tmp_path / f"{name}.tif"), read(tmp_path / "open.tif"))
+
+
 def test_from_to_of_many_classes_is_wide(tmp_path, checkpoint, rasters):
     model, processor = load_checkpoint(checkpoint)
     names = [f"class {index}" for index in range(16)]
@@ -212,10 +243,24 @@ def test_work_that_is_interrupted_goes_on_where_it_was(checkpoint, rasters, tmp_
     assert not work(out).exists()
 
 
+def test_the_work_on_other_pixels_in_memory_is_not_gone_on_with(checkpoint, rasters, tmp_path, monkeypatch):
+    model, processor = load_checkpoint(checkpoint)
+    series, out = read_series(rasters), tmp_path / "maps.tif"
+    with monkeypatch.context() as patch:
+        patch.setattr(scene_files, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
+        with pytest.raises(RasterError, match="is kept in"):
+            predict_raster(model, processor, series, out, TASK, CLASSES, **TILES)
+    other = tuple(array / 2 for array in series.pixels)
+    with pytest.raises(RasterError, match="input pixels was"):
+        predict_raster(model, processor, replace(series, pixels=other), out, TASK, CLASSES, **TILES)
+    predict_raster(model, processor, series, out, TASK, CLASSES, **TILES)
+    assert not work(out).exists()
+
+
 def test_restart_discards_unfinished_work(checkpoint, rasters, tmp_path, monkeypatch):
     out = tmp_path / "maps.tif"
     with monkeypatch.context() as patch:
-        patch.setattr(predictor_module, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
+        patch.setattr(scene_files, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
         with pytest.raises(RasterError, match=r"no\. What was finished"):
             run(checkpoint, rasters, out, batch_size=2)
     assert blocks(out)
@@ -228,7 +273,7 @@ def test_restart_discards_unfinished_work(checkpoint, rasters, tmp_path, monkeyp
 def test_damaged_blocks_are_named(checkpoint, rasters, tmp_path, monkeypatch, damage):
     out = tmp_path / "maps.tif"
     with monkeypatch.context() as patch:
-        patch.setattr(predictor_module, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
+        patch.setattr(scene_files, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
         with pytest.raises(RasterError):
             run(checkpoint, rasters, out)
     damaged = work(out) / blocks(out)[3]
@@ -304,7 +349,7 @@ def in_process(checkpoint, rasters, out, limit=None):
 def processes():
     """Forks of a process that has imported everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "stsun_processing.scenes.predictor"])
+    context.set_forkserver_preload(["pytest", "stsun_processing.scenes.scene_files"])
     return context
 
 
@@ -497,7 +542,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
 
 def test_the_request_of_unfinished_work_can_be_read(checkpoint, rasters, tmp_path, monkeypatch):
     out = tmp_path / "maps.tif"
-    monkeypatch.setattr(predictor_module, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    monkeypatch.setattr(scene_files, "_write_rasters", lambda *_: (_ for _ in ()).throw(OSError("no")))
     with pytest.raises(RasterError):
         run(checkpoint, rasters, out)
     request = json.loads((work(out) / "request.json").read_text())

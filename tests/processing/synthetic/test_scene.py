@@ -1,8 +1,5 @@
-"""The synthetic world against physics that it does not share code with, and the promises that its labels make."""
+"""Scenes of the synthetic world against physics that they do not share code with, and the promises of their labels."""
 
-import pickle
-import subprocess
-import sys
 from datetime import datetime
 
 import numpy as np
@@ -11,15 +8,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import jaccard_score
 
 from stsun_processing.metadata import Acquisition, Band, MetadataError
-from stsun_processing.synthetic.scene import (
-    CLASSES,
-    DETAIL_GSD_M,
-    MATERIALS,
-    SyntheticDataset,
-    SyntheticError,
-    make_scene,
-    reflectance,
-)
+from stsun_processing.synthetic import CLASSES, MATERIALS, SyntheticError, make_scene, reflectance
+from stsun_processing.synthetic.shapes import DETAIL_GSD_M
 
 GREEN, RED, NIR, SWIR = Band("green", 560, 36), Band("red", 665, 31), Band("nir", 833, 106), Band("swir", 1610, 91)
 OPTICAL = (Band("blue", 492, 66), GREEN, RED, NIR, SWIR)
@@ -37,82 +27,6 @@ CHANGE, SEMANTIC_CHANGE = "binary_change_detection", "semantic_change_detection"
 
 def observe(scene, bands=OPTICAL, gsd_m=None, **kwargs):
     return scene.observe([Acquisition(bands, when, gsd_m) for when in scene.dates], **kwargs)
-
-
-def index(name, first, second, day):
-    """Normalised difference of two bands of a class's mean spectrum."""
-    a, b = (float(reflectance(name, band.center_nm, day, band.fwhm_nm)) for band in (first, second))
-    return (a - b) / (a + b)
-
-
-# --- Spectra ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", CLASSES)
-@pytest.mark.parametrize("day", [1, 100, 195, 280, 366])
-def test_reflectance_is_a_smooth_share_of_light(name, day):
-    nm = np.arange(350, 2601)
-    spectrum = reflectance(name, nm, day)
-    assert spectrum.shape == nm.shape
-    assert spectrum.min() >= 0.0
-    assert spectrum.max() <= 1.0
-    assert np.abs(np.diff(spectrum)).max() < 0.02
-
-
-def test_vegetation_water_and_snow_indices_have_their_known_ranges():
-    # NDVI (Rouse et al. 1974), NDWI (McFeeters 1996) and NDSI with its threshold of 0.4 (Hall et al. 1995).
-    assert index("forest", NIR, RED, SUMMER) > 0.6
-    assert index("cropland", NIR, RED, 170) > index("cropland", NIR, RED, WINTER) + 0.3
-    assert index("grassland", NIR, RED, SUMMER) > index("grassland", NIR, RED, WINTER) + 0.1
-    assert all(abs(index(name, NIR, RED, SUMMER)) < 0.4 for name in ("bare_soil", "urban", "snow"))
-    assert index("snow", GREEN, SWIR, SUMMER) > 0.4
-    for name in CLASSES:
-        assert (index(name, GREEN, NIR, SUMMER) > 0) == (name in ("water", "snow"))
-        assert (index(name, GREEN, SWIR, SUMMER) > 0.4) == (name in ("water", "snow"))
-
-
-def test_leaves_have_a_green_peak_a_red_edge_and_water_bands():
-    at = {nm: float(reflectance("forest", nm, SUMMER)) for nm in (450, 550, 670, 800, 1300, 1450, 1650, 1940, 2200)}
-    assert at[550] > at[450]
-    assert at[550] > at[670]
-    assert at[800] > 6 * at[670]
-    assert at[1450] < 0.5 * at[1300]
-    assert at[1450] < at[1650]
-    assert at[1940] < at[2200] < at[1650] < at[800]
-    slope = np.gradient(reflectance("forest", np.arange(650, 800), SUMMER))
-    assert 700 <= 650 + slope.argmax() <= 730
-
-
-@pytest.mark.parametrize("fwhm_nm", [12.0, 60.0, 180.0])
-@pytest.mark.parametrize("name", CLASSES)
-def test_a_band_is_the_integral_over_its_gaussian_response(name, fwhm_nm):
-    nm = np.arange(550, 1600, 0.25)
-    centers = np.array([860.0, 900.0, 1250.0])
-    spectrum = reflectance(name, nm, SUMMER)
-    response = 0.5 ** ((2 * (nm - centers[:, None]) / fwhm_nm) ** 2)
-    expected = (response * spectrum).sum(1) / response.sum(1)
-    np.testing.assert_allclose(reflectance(name, centers, SUMMER, fwhm_nm), expected, atol=1.5e-3)
-
-
-def test_a_narrow_band_is_the_spectrum_and_a_wide_one_is_not():
-    nm = np.linspace(400, 2400, 101)
-    spectrum = reflectance("forest", nm, SUMMER)
-    np.testing.assert_allclose(reflectance("forest", nm, SUMMER, 0.5), spectrum, atol=1e-4)
-    # The red edge lies within 60 nm of 690 nm, but not within 6.
-    narrow, wide = reflectance("forest", 690.0, SUMMER, np.array([6.0, 120.0]))
-    assert wide > 1.5 * narrow
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(("lava", 500, 1), "lava.*water"), (("water", 0.5, 1), "nanometres"), (("water", 500, 1, 0.0), "fwhm_nm")],
-)
-def test_impossible_spectra_are_refused(arguments, words):
-    with pytest.raises(SyntheticError, match=words):
-        reflectance(*arguments)
-
-
-# --- Scenes: labels ---------------------------------------------------------------------------------------------------
 
 
 def test_every_class_has_its_share_and_a_scene_has_several():
@@ -236,9 +150,6 @@ def test_impossible_labels_are_refused(task, outputs, words):
 def test_impossible_scenes_are_refused(error, arguments):
     with pytest.raises(error):
         make_scene(**({"seed": 0, "height": 4, "width": 4} | arguments))
-
-
-# --- Scenes: images ---------------------------------------------------------------------------------------------------
 
 
 def test_labels_do_not_depend_on_who_looks():
@@ -370,8 +281,8 @@ def test_the_grid_is_a_utm_one():
         ([Acquisition(OPTICAL, gsd_m=3)], "gsd_m=3"),
         ([Acquisition((Band("NDVI", kind="index"),))], "NDVI.*'index'"),
         ([Acquisition((Band("x", kind="other"),))], "'other'"),
-        ([Acquisition((RED, Band("y")))], "'y'.*center_nm=None"),
-        ([Acquisition((Band("z", 3000),))], "'z'.*3000"),
+        ([Acquisition((RED, Band("y", kind="reflective")))], "'y'.*center_nm=None"),
+        ([Acquisition((Band("z", 3000, kind="reflective"),))], "'z'.*3000"),
     ],
 )
 def test_impossible_acquisitions_are_refused(acquisitions, words):
@@ -405,143 +316,6 @@ def test_land_cover_is_learnable_from_many_bands_and_ambiguous_in_three():
 
     assert 0.65 < score(10) < 0.95
     assert 0.35 < score(3) < 0.65
-
-
-# --- Data set ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_sample_is_fixed_by_seed_and_index():
-    data = SyntheticDataset(6, random_bands=0.5, clouds=0.3, seed=7)
-    copy = pickle.loads(pickle.dumps(data))
-    for position in (5, 0, 3):
-        a, b = data[position], copy[position]
-        assert a.series == b.series
-        np.testing.assert_array_equal(a.labels, b.labels)
-        for x, y in zip(a.series.pixels, b.series.pixels, strict=True):
-            np.testing.assert_array_equal(x, y)
-    assert data[0].series != data[1].series
-    assert data[0].series != SyntheticDataset(6, random_bands=0.5, clouds=0.3, seed=8)[0].series
-    assert len(list(data)) == len(data) == 6
-    with pytest.raises(IndexError, match="6"):
-        data[6]
-
-
-def test_samples_obey_the_ranges_and_the_tasks():
-    data = SyntheticDataset(60, sizes=(5, 9), num_dates=(1, 4), gsd_m=(2.0, 50.0), seed=1)
-    seen = set()
-    for sample in data:
-        series, num_dates = sample.series, len(sample.series.acquisitions)
-        seen.add((sample.task, num_dates))
-        assert sample.source == "synthetic"
-        assert sample.labels.dtype == np.uint8
-        assert sample.labels.shape == (len(sample.outputs), *series.size)
-        assert sample.labels.max() < len(sample.classes)
-        assert all(5 <= size <= 9 for size in series.size)
-        assert 2.0 <= series.gsd_m <= 50.0
-        assert sorted(series.days) == series.days
-        if sample.task == "semantic_segmentation":
-            assert sample.outputs == (tuple(range(num_dates)),)
-            assert max(series.days) - min(series.days) < 366
-        elif sample.task == CHANGE:
-            assert sample.classes == ("unchanged", "changed")
-            assert sample.outputs == tuple((i, i + 1) for i in range(num_dates - 1))
-        else:
-            assert sample.outputs == tuple((i,) for i in range(num_dates))
-    assert {task for task, _ in seen} == set(data.tasks)
-    assert {count for task, count in seen if task == "semantic_segmentation"} == {1, 2, 3, 4}
-    assert {count for task, count in seen if task == CHANGE} == {2, 3, 4}
-    heights, widths = zip(*(data[i].series.size for i in range(20)), strict=True)
-    assert heights != widths
-
-
-def test_the_land_cover_stays_for_segmentation_and_changes_for_change_tasks():
-    # Radar backscatter has no season here, so that without noise only change parts two dates.
-    data = SyntheticDataset(
-        40, sensors=[(Band("VV", kind="sar"),)], num_dates=(2, 3), noise=0.0, change_fraction=(0.6, 0.9)
-    )
-    stays = {True: [], False: []}
-    for sample in data:
-        first, last = sample.series.pixels[0], sample.series.pixels[-1]
-        stays[sample.task == "semantic_segmentation"].append(np.array_equal(first, last))
-    assert len(stays[True]) > 5
-    assert all(stays[True])
-    # A scene of nothing but snow or water may stay as well.
-    assert np.mean(stays[False]) < 0.3
-
-
-def test_sensors_are_names_or_bands_and_may_differ_by_date():
-    data = SyntheticDataset(30, sensors=["sentinel-2", OPTICAL, "sentinel-1"], num_dates=(3, 3), sizes=(4, 4))
-    names = [[acquisition.sensor for acquisition in sample.series.acquisitions] for sample in data]
-    assert {name for row in names for name in row} == {"sentinel-2", None, "sentinel-1"}
-    assert all(len(set(row)) == 1 for row in names)
-    mixed = SyntheticDataset(30, sensors=["sentinel-2", OPTICAL], num_dates=(3, 3), sizes=(4, 4), mixed_sensors=1.0)
-    assert any(len({len(a.bands) for a in sample.series.acquisitions}) > 1 for sample in mixed)
-
-
-def test_random_bands_are_subsets_or_new_sensors():
-    known = set(OPTICAL)
-    data = SyntheticDataset(80, sensors=[OPTICAL], sizes=(2, 2), random_bands=1.0)
-    rows = [sample.series.acquisitions[0].bands for sample in data]
-    new = [bands for bands in rows if not known & set(bands)]
-    subsets = [bands for bands in rows if set(bands) <= known]
-    assert len(new) + len(subsets) == 80
-    assert min(len(new), len(subsets)) > 20
-    assert {len(bands) for bands in subsets} == {1, 2, 3, 4, 5}
-    assert all(2 <= len(bands) <= 12 for bands in new)
-    assert all(420 <= band.center_nm <= 2300 and 8 <= band.fwhm_nm <= 350 for bands in new for band in bands)
-    plain = SyntheticDataset(10, sensors=[OPTICAL], sizes=(2, 2))
-    assert all(sample.series.acquisitions[0].bands == OPTICAL for sample in plain)
-
-
-def test_the_gsd_may_be_that_of_the_sensor():
-    data = SyntheticDataset(4, sensors=["sentinel-2"], gsd_m=None, sizes=(4, 4))
-    assert {sample.series.gsd_m for sample in data} == {10.0}
-    with pytest.raises(SyntheticError, match="gsd_m"):
-        SyntheticDataset(4, sensors=[OPTICAL], gsd_m=None)
-
-
-def test_a_subset_of_the_classes_is_asked_for():
-    data = SyntheticDataset(20, classes=("urban", "water"), sizes=(40, 40))
-    values = set()
-    for sample in data:
-        assert sample.classes == data.class_names(sample.task)
-        if sample.task != CHANGE:
-            assert sample.classes == ("urban", "water")
-            values |= set(np.unique(sample.labels))
-    assert values == {0, 1, 255}
-
-
-@pytest.mark.parametrize(
-    ("error", "arguments"),
-    [
-        (SyntheticError, {"length": 0}),
-        (SyntheticError, {"tasks": ("detection",)}),
-        (SyntheticError, {"tasks": ()}),
-        (SyntheticError, {"classes": ("water", "water")}),
-        (SyntheticError, {"sizes": (64, 32)}),
-        (SyntheticError, {"sizes": (0, 32)}),
-        (SyntheticError, {"sizes": (8.5, 32)}),
-        (SyntheticError, {"num_dates": (1,)}),
-        (SyntheticError, {"gsd_m": (0.0, 10.0)}),
-        (SyntheticError, {"gsd_m": (10.0, float("inf"))}),
-        (SyntheticError, {"random_bands": 2}),
-        (SyntheticError, {"clouds": -0.1}),
-        (SyntheticError, {"noise": float("nan")}),
-        (SyntheticError, {"sensors": ()}),
-        (SyntheticError, {"sensors": "sentinel-2"}),
-        (MetadataError, {"sensors": ("sentinel-99",)}),
-        (MetadataError, {"sensors": [(Band("x", kind="index"),)]}),
-        (MetadataError, {"sensors": [()]}),
-    ],
-)
-def test_impossible_data_sets_are_refused(error, arguments):
-    with pytest.raises(error):
-        SyntheticDataset(**({"length": 1} | arguments))
-
-
-def test_the_module_needs_no_geo_stack():
-    code = "import sys, stsun_processing.synthetic.scene; sys.exit(not {'rasterio', 'scipy'}.isdisjoint(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_dates_are_kept_as_given():
