@@ -138,9 +138,6 @@ def test_a_composite_stands_for_its_eight_days():
     "path",
     [
         "scene_B04.tif",
-        # Which baseline it is of, its name does not say.
-        "T32UMD_20230601T101031_B04_10m.jp2",
-        f"downloads/{BAND_FILE}",
         # Planetary Computer leaves the baseline out of its identifiers, and users' products have none.
         "S2B_MSIL2A_20230601T101031_R022_T32UMD_20230601T140000/B04.tif",
         SAFE.replace("N0509", "N9999") + "/B04.tif",
@@ -153,6 +150,13 @@ def test_a_composite_stands_for_its_eight_days():
 )
 def test_what_no_identifier_names_is_not_recognised(path):
     assert recognise_product(path, NOTHING) is None
+
+
+@pytest.mark.parametrize("path", ["T32UMD_20230601T101031_B04_10m.jp2", f"downloads/{BAND_FILE}"])
+def test_an_image_outside_of_its_product_has_a_fill_value_and_no_known_offset(path):
+    (band,) = read(path, (("B04_10m",),)).bands
+    assert band.scaling == ()
+    assert values(band.nodata) == [0]
 
 
 def test_identifiers_in_tags_count():
