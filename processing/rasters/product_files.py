@@ -99,6 +99,21 @@ def files_in(path: str) -> ProductFiles | None:
     return _in_tar(path) if path.lower().endswith(".tar") else None
 
 
+def file_in(folder: str, name: str) -> ProductFiles | None:
+    """A single file of a folder, of which the others are not looked at; `None` if it is not there."""
+    if not os.path.isfile(os.path.join(folder, name)):
+        return None
+    return ProductFiles(folder, (name,), folder, _reader(folder))
+
+
+def _reader(folder: str) -> Callable[[str, int], bytes]:
+    def read(name: str, size: int) -> bytes:
+        with open(os.path.join(folder, name), "rb") as file:
+            return file.read(size)
+
+    return read
+
+
 def _in_folder(path: str) -> ProductFiles:
     """Files of the folder itself and of Sentinel-2's granules; others may be many (Zarr) and are not looked at."""
     top = [entry.name for entry in os.scandir(path) if entry.is_file()]
@@ -106,12 +121,7 @@ def _in_folder(path: str) -> ProductFiles:
     for folder, _, files in os.walk(os.path.join(path, "GRANULE")):
         inside = os.path.relpath(folder, path).replace(os.sep, "/")
         granules += [f"{inside}/{name}" for name in files]
-
-    def read(name: str, size: int) -> bytes:
-        with open(os.path.join(path, name), "rb") as file:
-            return file.read(size)
-
-    return ProductFiles(path, _shown([*top, *granules]), path.rstrip("/"), read)
+    return ProductFiles(path, _shown([*top, *granules]), path.rstrip("/"), _reader(path))
 
 
 def _in_zip(path: str) -> ProductFiles:

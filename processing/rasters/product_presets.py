@@ -204,24 +204,18 @@ class Preset:
     whole: bool = False
     required: bool = False
 
-    def states(self, source: RasterSource, kinds: Sequence[str] = ()) -> Statements:
+    def states(self, source: RasterSource) -> Statements:
         """What the product states about an open raster.
 
-        Args:
-            source: the raster.
-            kinds: the kinds of its bands, where the caller knows them; they go before names.
-
         Raises:
-            RasterError: the caller named the product, and the type of the numbers or the kind of a band is another.
+            RasterError: the caller named the product, and the numbers are of another type, or a band of another kind.
         """
         own = source.states()
         has_layout = len(self.bands) == len(source.indexes)
         bands = []
         for position, index in enumerate(source.indexes):
             names = [self.bands[position]] if has_layout else [name.value for name in own.bands[position].names]
-            where = f"Band {index} of {source.path}"
-            kind = kinds[position] if kinds else None
-            band = self._band(where, source.path, names, kind, source.dtypes[position])
+            band = self._band(f"Band {index} of {source.path}", source.path, names, source.dtypes[position])
             if has_layout:
                 band = replace(band, names=(Stated(names[0], self.source),))
             bands.append(band)
@@ -233,29 +227,52 @@ class Preset:
             product=(Stated(self.product.name, self.source),),
         )
 
-    def _band(self, where: str, path: str, names: Sequence[str], kind: str | None, dtype: str) -> BandStatements:
+    def of_kind(self, where: str, kind: str, dtype: str) -> BandStatements:
+        """What the product states about a band of which only the kind is known.
+
+        Args:
+            where: the band, for messages.
+            kind: its kind.
+            dtype: type of its stored numbers.
+
+        Raises:
+            RasterError: as `states`.
+        """
+        if kind in self.by_kind:
+            return self._numbers(where, self.by_kind[kind], dtype)
+        if self.required and self.by_kind and kind not in ("index", "other"):
+            raise RasterError(
+                f"{where} is of kind {kind!r}, but product {self.product.name} has {' and '.join(self.by_kind)} bands. "
+                "Leave product=... (--product) out, or choose other bands with parts=[...] (--parts)."
+            )
+        return BandStatements()
+
+    def _band(self, where: str, path: str, names: Sequence[str], dtype: str) -> BandStatements:
         if any(re.fullmatch(self.product.flags, name, re.IGNORECASE) for name in names):
             return BandStatements()
         record = self._record(path, names)
-        band = self._described(record)
-        stored = self._stored(where, record, kind or self._kind(record, names))
-        if stored is None:
-            return band
+        if record is not None and record.band.name in self.by_band:
+            numbers = self._numbers(where, self.by_band[record.band.name], dtype)
+        elif kind := self._kind(record, names):
+            numbers = self.of_kind(where, kind, dtype)
+        else:
+            numbers = BandStatements()
+        return self._described(record).joined(numbers)
+
+    def _numbers(self, where: str, stored: StoredAs, dtype: str) -> BandStatements:
         if dtype != self.product.dtype:
             if not self.required:
-                return band
+                return BandStatements()
             raise RasterError(
                 f"{where} holds {dtype}, but product {self.product.name} comes as {self.product.dtype}: the file was "
                 "processed further, and the documented scale does not apply. Leave product=... (--product) out, and "
                 "say how its numbers are scaled: scale=..., offset=..., nodata=... (--scale, --offset, --nodata)."
             )
-        valid_range = stored.valid_range
-        return replace(
-            band,
+        return BandStatements(
             unit=(Stated(stored.unit, self.source),),
             scaling=(Stated(stored.scaling, self.source),),
             nodata=tuple(Stated(number, self.source) for number in stored.nodata),
-            valid_range=() if valid_range is None else (Stated(valid_range, self.source),),
+            valid_range=() if stored.valid_range is None else (Stated(stored.valid_range, self.source),),
         )
 
     def _described(self, record: SensorBand | None) -> BandStatements:
@@ -290,20 +307,6 @@ class Preset:
             if any(re.fullmatch(pattern, name, re.IGNORECASE) for name in names):
                 return kind
         return next(iter(self.by_kind)) if self.whole and len(self.by_kind) == 1 else None
-
-    def _stored(self, where: str, record: SensorBand | None, kind: str | None) -> StoredAs | None:
-        if record is not None and record.band.name in self.by_band:
-            return self.by_band[record.band.name]
-        if kind is None:
-            return None
-        if kind in self.by_kind:
-            return self.by_kind[kind]
-        if self.required and self.by_kind:
-            raise RasterError(
-                f"{where} is of kind {kind!r}, but product {self.product.name} has {' and '.join(self.by_kind)} bands. "
-                "Leave product=... (--product) out, or choose other bands with parts=[...] (--parts)."
-            )
-        return None
 
 
 def _names_sensor(statements: Statements) -> bool:

@@ -102,7 +102,7 @@ class GranuleImage:
     Its name does not say of which processing baseline it is, on which the offset depends; 0 is no data in all of them.
     """
 
-    def states(self, source: RasterSource, kinds: Sequence[str] = ()) -> Statements:
+    def states(self, source: RasterSource) -> Statements:
         """What every product states about such an image."""
         stated = (Stated(0.0, "name of an image of a Sentinel-2 granule"),)
         own = BandStatements(nodata=stated)
@@ -134,16 +134,20 @@ class NamedProduct:
     product: Product
     offset_given: bool = False
 
-    def states(self, source: RasterSource, kinds: Sequence[str] = ()) -> Statements:
+    def states(self, source: RasterSource) -> Statements:
         """What the product states about an open raster.
-
-        Args:
-            source: the raster.
-            kinds: the kinds of its bands, where the caller knows them; they go before names.
 
         Raises:
             RasterError: the raster is of another product by its name, its numbers are of another type, or its scaling
                 depends on what is not known.
+        """
+        return self.preset(source).states(source)
+
+    def preset(self, source: RasterSource) -> Preset:
+        """What the product says about an open raster, as far as it is known which scene it is of.
+
+        Raises:
+            RasterError: as `states`.
         """
         found = recognise_product(source.path, source.states())
         if isinstance(found, Preset) and found.product != self.product:
@@ -152,8 +156,8 @@ class NamedProduct:
                 "(product=..., --product). Name the right one, or none."
             )
         if isinstance(found, Preset) and (found.by_kind or found.by_band):
-            return replace(found, whole=True, required=True).states(source, kinds)
-        return self._documented(source.path).states(source, kinds)
+            return replace(found, whole=True, required=True)
+        return self._documented(source.path)
 
     def _documented(self, path: str) -> Preset:
         by_kind = self.product.by_kind

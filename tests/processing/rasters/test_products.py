@@ -1,10 +1,13 @@
 import datetime as dt
 import math
 
+import numpy as np
 import pytest
 
+from stsun_processing import read_series
 from stsun_processing.rasters.products import PRODUCTS, product_named, recognise_product
 from stsun_processing.rasters.records import BandStatements, RasterError, Scaling, Stated, Statements
+from tests.processing.rasters.raster_files import write
 from tests.processing.rasters.source_stub import SourceStub, values
 
 LANDSAT = "LC08_L2SP_192027_20210715_20210721_02_T1"
@@ -227,9 +230,21 @@ def test_the_kind_chooses_among_the_scalings_of_a_named_product():
     source = SourceStub("stack.tif", (("SR_B4",), ("ST_B10",), ("B5",), ("qa_pixel",)))
     by_name = [values(band.scaling) for band in named.states(source).bands]
     assert by_name == [[Scaling(0.0000275, -0.2)], [Scaling(0.00341802, 149.0)], [], []]
-    kinds = ["reflective", "thermal", "thermal", "other"]
-    by_kind = [values(band.unit) for band in named.states(source, kinds).bands]
-    assert by_kind == [["reflectance"], ["K"], ["K"], []]
+    preset = named.preset(source)
+    by_kind = [values(preset.of_kind("Band 1", kind, "uint16").unit) for kind in ("reflective", "thermal", "other")]
+    assert by_kind == [["reflectance"], ["K"], []]
+
+
+def test_a_product_scales_bands_that_the_caller_names(tmp_path):
+    stored = np.full((2, 3, 3), 18639, "uint16")
+    for name, options in (("stack.tif", {"product": "landsat-c2-l2"}), (f"{LANDSAT}_stack.tif", {})):
+        path = write(tmp_path / name, stored)
+        series = read_series(path, sensor="landsat-8", bands=["B4", "B10"], **options)
+        np.testing.assert_allclose(series.pixels[0][:, 0, 0], [0.3125725, 18639 * 0.00341802 + 149], rtol=1e-6)
+        assert [band.unit for band in series.acquisitions[0].bands] == ["reflectance", "K"]
+    path = write(tmp_path / "c.tif", stored.astype("int16"))
+    with pytest.raises(RasterError, match=r"Band 2 of .*c\.tif is of kind 'thermal' .*product hls-s30"):
+        read_series(path, sensor="landsat-8", bands=["B4", "B10"], product="hls-s30")
 
 
 def test_the_offset_of_sentinel_2_is_asked_for_where_the_baseline_is_unknown():
@@ -272,7 +287,7 @@ def test_named_products_that_do_not_fit(name, source, problem):
 
 def test_a_named_product_has_no_bands_of_other_kinds():
     with pytest.raises(RasterError, match="of kind 'sar', but product hls-s30 has reflective bands"):
-        product_named("hls-s30").states(SourceStub("VV.tif", dtype="int16"), ["sar"])
+        product_named("hls-s30").preset(SourceStub("VV.tif", dtype="int16")).of_kind("Band 1", "sar", "int16")
 
 
 def test_every_product_names_its_sources():

@@ -123,7 +123,7 @@ def test_parts_name_assets_in_order(item, save, tmp_path):
     write(tmp_path / "data" / "SCL.tif", ramp(1, 1, 3))
     with pytest.raises(RasterError, match=r"SCL\.tif: nothing says what was measured.*'scl'"):
         open_series(save(item), parts=["scl"])
-    with pytest.raises(RasterError, match="parts names assets"):
+    with pytest.raises(RasterError, match="names assets, variables or files"):
         open_series(tmp_path / "data" / "B04.tif", bands=[RED], parts=["red"])
 
 
