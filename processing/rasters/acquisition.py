@@ -36,7 +36,7 @@ from .identify import (
     no_date_text,
 )
 from .opening import Handles, Layer
-from .products import recognise_product
+from .products import NamedProduct, Preset, recognise_product
 from .readings import Reading, choose
 from .records import BandStatements, Beside, Fact, Period, RasterError, RasterSource, Stated, Statements, abridged
 from .scaling import GivenNumbers, Measured, measure
@@ -68,6 +68,7 @@ class _File:
         statements: of the raster as a whole, from all sources.
         sensor: whose table holds the names of its bands.
         sensor_source: where that comes from, or what was looked at.
+        product: the product that it is of, as the caller or its name says; knows the scaling of a kind of bands.
         bad: bands left out, and what marks them.
     """
 
@@ -78,6 +79,7 @@ class _File:
     statements: Statements
     sensor: Sensor | None
     sensor_source: str
+    product: Preset | None
     bad: dict[int, str] = field(default_factory=dict)
 
 
@@ -141,7 +143,7 @@ def _look_at(
     """What a raster and those beside it state."""
     source = handles.source(path)
     own = handles.statements(path)
-    outside = _outside(source, own, [*handles.parts[path].beside, *beside])
+    outside, product = _outside(source, own, [*handles.parts[path].beside, *beside])
     positions = [source.indexes.index(index) for index in indexes]
     own_bands = [own.bands[position] for position in positions]
     empty = BandStatements()
@@ -171,18 +173,21 @@ def _look_at(
         joined,
         sensor,
         reason,
+        product,
         bad,
     )
 
 
-def _outside(source: RasterSource, own: Statements, beside: Sequence[Beside]) -> Statements:
+def _outside(source: RasterSource, own: Statements, beside: Sequence[Beside]) -> tuple[Statements, Preset | None]:
     """What is stated about a raster from outside: by those who were named, and by the product that it belongs to."""
     product = recognise_product(source.path, own)
     speakers = [*beside, product] if product else list(beside)
     outside = Statements()
     for speaker in speakers:
         outside = outside.joined(loosened(speaker.states(source)))
-    return outside
+    presets = [speaker.preset(source) for speaker in beside if isinstance(speaker, NamedProduct)]
+    presets += [speaker for speaker in speakers if isinstance(speaker, Preset)]
+    return outside, presets[0] if presets else None
 
 
 def _dtypes(files: Sequence[_File], handles: Handles) -> list[str]:
@@ -324,13 +329,17 @@ def _measured(
             band = identities[at].band
             if band is None:
                 raise _unknown_bands(files, identities)
+            beside = file.beside[position]
+            if file.product is not None and not beside.scaling:
+                dtype = source.dtypes[source.indexes.index(index)]
+                beside = beside.joined(file.product.of_kind(f"Band {index} of {file.path}", band.kind, dtype))
             measured.append(
                 measure(
                     file.path,
                     index,
                     band,
                     file.own[position],
-                    file.beside[position],
+                    beside,
                     numbers[at],
                     learned=reading.statements(at) if reading else BandStatements(),
                     applied=source.applied(index),

@@ -26,8 +26,8 @@ RASTER_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".nc", ".hdf", ".h5"),
 )
 
-# Words in names of files that go with bands and measure nothing: quality flags, scene classes, pictures for people.
-_OTHER_FILE = re.compile(r"qa\d*|mtl|scl|tci|fmask|udm2?", re.IGNORECASE)
+# Words in names of files that go with bands and are none: quality flags, scene classes, pictures, layers of the air.
+_OTHER_FILE = re.compile(r"qa\d*|mtl|scl|tci|aot|wvp|fmask|udm2?", re.IGNORECASE)
 
 
 def folder_entry(path: str, parts: Sequence[str] | None) -> Entry:

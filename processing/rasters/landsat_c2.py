@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 from .dates import parse_period
 from .folders import choose, left_out, natural_key
-from .product_files import ProductFiles, files_in
+from .product_files import ProductFiles, file_in, files_in
 from .product_presets import PRODUCTS, Preset, StoredAs
 from .quantities import finite
 from .records import Entry, Part, RasterError, Scaling
@@ -94,8 +94,7 @@ def preset_of_id(path: str, text: str) -> Preset | None:
     match = _PRODUCT_ID.search(text)
     if match is None:
         return None
-    folder = os.path.dirname(path)
-    return _preset(match, files_in(folder) if os.path.isdir(folder) else None)
+    return _preset(match, file_in(os.path.dirname(path), f"{match[0]}_MTL.txt"))
 
 
 def _why_left_out(name: str, match: re.Match[str]) -> str:

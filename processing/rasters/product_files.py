@@ -16,12 +16,15 @@
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from .records import RasterError
 
+# What broken archives raise; RuntimeError comes of encrypted ones and of unknown compressions.
+_BROKEN = (OSError, EOFError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 # Metadata of products with many granules have a few megabytes; a larger text is none.
 _MAX_TEXT_BYTES = 32 * 2**20
 
@@ -55,7 +58,7 @@ class ProductFiles:
         where = f"{self.path}/{name}"
         try:
             content = self.read(name, _MAX_TEXT_BYTES + 1)
-        except (OSError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        except _BROKEN as error:
             raise RasterError(f"{where} cannot be read: {error}. Fetch the product again.") from error
         if len(content) > _MAX_TEXT_BYTES:
             raise RasterError(f"{where} has more than {_MAX_TEXT_BYTES} bytes, which no metadata of a product has.")
@@ -96,6 +99,21 @@ def files_in(path: str) -> ProductFiles | None:
     return _in_tar(path) if path.lower().endswith(".tar") else None
 
 
+def file_in(folder: str, name: str) -> ProductFiles | None:
+    """A single file of a folder, of which the others are not looked at; `None` if it is not there."""
+    if not os.path.isfile(os.path.join(folder, name)):
+        return None
+    return ProductFiles(folder, (name,), folder, _reader(folder))
+
+
+def _reader(folder: str) -> Callable[[str, int], bytes]:
+    def read(name: str, size: int) -> bytes:
+        with open(os.path.join(folder, name), "rb") as file:
+            return file.read(size)
+
+    return read
+
+
 def _in_folder(path: str) -> ProductFiles:
     """Files of the folder itself and of Sentinel-2's granules; others may be many (Zarr) and are not looked at."""
     top = [entry.name for entry in os.scandir(path) if entry.is_file()]
@@ -103,19 +121,14 @@ def _in_folder(path: str) -> ProductFiles:
     for folder, _, files in os.walk(os.path.join(path, "GRANULE")):
         inside = os.path.relpath(folder, path).replace(os.sep, "/")
         granules += [f"{inside}/{name}" for name in files]
-
-    def read(name: str, size: int) -> bytes:
-        with open(os.path.join(path, name), "rb") as file:
-            return file.read(size)
-
-    return ProductFiles(path, _shown([*top, *granules]), path.rstrip("/"), read)
+    return ProductFiles(path, _shown([*top, *granules]), path.rstrip("/"), _reader(path))
 
 
 def _in_zip(path: str) -> ProductFiles:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise RasterError(f"{path} cannot be read as a zip archive: {error}. Fetch it again.") from error
 
     def read(name: str, size: int) -> bytes:
@@ -129,7 +142,7 @@ def _in_tar(path: str) -> ProductFiles:
     try:
         with tarfile.open(path, "r:") as archive:
             members = {member.name.removeprefix("./"): member for member in archive if member.isfile()}
-    except (OSError, tarfile.TarError) as error:
+    except _BROKEN as error:
         raise RasterError(f"{path} cannot be read as a tar archive: {error}. Fetch it again.") from error
 
     def read(name: str, size: int) -> bytes:

@@ -16,7 +16,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..metadata import MetadataError
 from .records import (
@@ -204,25 +204,21 @@ class Preset:
     whole: bool = False
     required: bool = False
 
-    def states(self, source: RasterSource, kinds: Sequence[str] = ()) -> Statements:
+    def states(self, source: RasterSource) -> Statements:
         """What the product states about an open raster.
 
-        Args:
-            source: the raster.
-            kinds: the kinds of its bands, where the caller knows them; they go before names.
-
         Raises:
-            RasterError: the caller named the product, and the type of the numbers or the kind of a band is another.
+            RasterError: the caller named the product, and the numbers are of another type, or a band of another kind.
         """
         own = source.states()
+        has_layout = len(self.bands) == len(source.indexes)
         bands = []
         for position, index in enumerate(source.indexes):
-            names = [name.value for name in own.bands[position].names]
-            if len(self.bands) == len(source.indexes):
-                names = [self.bands[position]]
-            where = f"Band {index} of {source.path}"
-            kind = kinds[position] if kinds else None
-            bands.append(self._band(where, source.path, names, kind, source.dtypes[position]))
+            names = [self.bands[position]] if has_layout else [name.value for name in own.bands[position].names]
+            band = self._band(f"Band {index} of {source.path}", source.path, names, source.dtypes[position])
+            if has_layout:
+                band = replace(band, names=(Stated(names[0], self.source),))
+            bands.append(band)
         names_sensor = self.sensor is not None and not _names_sensor(own)
         return Statements(
             bands=tuple(bands),
@@ -231,31 +227,64 @@ class Preset:
             product=(Stated(self.product.name, self.source),),
         )
 
-    def _band(self, where: str, path: str, names: Sequence[str], kind: str | None, dtype: str) -> BandStatements:
+    def of_kind(self, where: str, kind: str, dtype: str) -> BandStatements:
+        """What the product states about a band of which only the kind is known.
+
+        Args:
+            where: the band, for messages.
+            kind: its kind.
+            dtype: type of its stored numbers.
+
+        Raises:
+            RasterError: as `states`.
+        """
+        if kind in self.by_kind:
+            return self._numbers(where, self.by_kind[kind], dtype)
+        if self.required and self.by_kind and kind not in ("index", "other"):
+            raise RasterError(
+                f"{where} is of kind {kind!r}, but product {self.product.name} has {' and '.join(self.by_kind)} bands. "
+                "Leave product=... (--product) out, or choose other bands with parts=[...] (--parts)."
+            )
+        return BandStatements()
+
+    def _band(self, where: str, path: str, names: Sequence[str], dtype: str) -> BandStatements:
         if any(re.fullmatch(self.product.flags, name, re.IGNORECASE) for name in names):
             return BandStatements()
         record = self._record(path, names)
-        stored = self._stored(where, record, kind or self._kind(record, names))
-        if stored is not None and dtype != self.product.dtype:
-            if self.required:
-                raise RasterError(
-                    f"{where} holds {dtype}, but product {self.product.name} comes as {self.product.dtype}: the file "
-                    "was processed further, and the documented scale does not apply. Leave product=... (--product) "
-                    "out, and say how its numbers are scaled: scale=..., offset=..., nodata=... (--scale, --offset, "
-                    "--nodata)."
-                )
-            stored = None
-        known = () if record is None else (record.band.name,)
-        names_band = bool(self.bands) or self.product.band_number != ""
-        center, width = self.wavelengths.get(known[0], (None, None)) if known else (None, None)
+        if record is not None and record.band.name in self.by_band:
+            numbers = self._numbers(where, self.by_band[record.band.name], dtype)
+        elif kind := self._kind(record, names):
+            numbers = self.of_kind(where, kind, dtype)
+        else:
+            numbers = BandStatements()
+        return self._described(record).joined(numbers)
+
+    def _numbers(self, where: str, stored: StoredAs, dtype: str) -> BandStatements:
+        if dtype != self.product.dtype:
+            if not self.required:
+                return BandStatements()
+            raise RasterError(
+                f"{where} holds {dtype}, but product {self.product.name} comes as {self.product.dtype}: the file was "
+                "processed further, and the documented scale does not apply. Leave product=... (--product) out, and "
+                "say how its numbers are scaled: scale=..., offset=..., nodata=... (--scale, --offset, --nodata)."
+            )
         return BandStatements(
-            names=tuple(Stated(name, self.source) for name in known) if names_band else (),
+            unit=(Stated(stored.unit, self.source),),
+            scaling=(Stated(stored.scaling, self.source),),
+            nodata=tuple(Stated(number, self.source) for number in stored.nodata),
+            valid_range=() if stored.valid_range is None else (Stated(stored.valid_range, self.source),),
+        )
+
+    def _described(self, record: SensorBand | None) -> BandStatements:
+        """Name, centre and width of a band, as far as the product itself states them."""
+        if record is None:
+            return BandStatements()
+        name = record.band.name
+        center, width = self.wavelengths.get(name, (None, None))
+        return BandStatements(
+            names=(Stated(name, self.source),) if self.product.band_number else (),
             center_nm=() if center is None else (Stated(center, self.source),),
             fwhm_nm=() if width is None else (Stated(width, self.source),),
-            unit=() if stored is None else (Stated(stored.unit, self.source),),
-            scaling=() if stored is None else (Stated(stored.scaling, self.source),),
-            nodata=() if stored is None else tuple(Stated(number, self.source) for number in stored.nodata),
-            valid_range=_listed(stored.valid_range if stored else None, self.source),
         )
 
     def _record(self, path: str, names: Sequence[str]) -> SensorBand | None:
@@ -278,24 +307,6 @@ class Preset:
             if any(re.fullmatch(pattern, name, re.IGNORECASE) for name in names):
                 return kind
         return next(iter(self.by_kind)) if self.whole and len(self.by_kind) == 1 else None
-
-    def _stored(self, where: str, record: SensorBand | None, kind: str | None) -> StoredAs | None:
-        if record is not None and record.band.name in self.by_band:
-            return self.by_band[record.band.name]
-        if kind is None:
-            return None
-        if kind in self.by_kind:
-            return self.by_kind[kind]
-        if self.required and self.by_kind:
-            raise RasterError(
-                f"{where} is of kind {kind!r}, but product {self.product.name} has {' and '.join(self.by_kind)} bands. "
-                "Leave product=... (--product) out, or choose other bands with parts=[...] (--parts)."
-            )
-        return None
-
-
-def _listed(value: tuple[float, float] | None, source: str) -> tuple[Stated[tuple[float, float]], ...]:
-    return () if value is None else (Stated(value, source),)
 
 
 def _names_sensor(statements: Statements) -> bool:

@@ -22,7 +22,17 @@ from . import landsat_c2, sentinel2_safe
 from .dates import parse_period
 from .folders import folder_entry
 from .product_presets import PRODUCTS, Preset, Product, find_product_record
-from .records import BandStatements, Beside, Entry, Period, RasterError, RasterSource, Stated, Statements
+from .records import (
+    BandStatements,
+    Beside,
+    Entry,
+    Period,
+    Quantity,
+    RasterError,
+    RasterSource,
+    Stated,
+    Statements,
+)
 from .sensors import SENSORS, find_sensor
 
 __all__ = ["PRODUCTS", "Preset", "find_product", "folder_entry", "product_named", "recognise_product"]
@@ -92,7 +102,7 @@ class GranuleImage:
     Its name does not say of which processing baseline it is, on which the offset depends; 0 is no data in all of them.
     """
 
-    def states(self, source: RasterSource, kinds: Sequence[str] = ()) -> Statements:
+    def states(self, source: RasterSource) -> Statements:
         """What every product states about such an image."""
         stated = (Stated(0.0, "name of an image of a Sentinel-2 granule"),)
         own = BandStatements(nodata=stated)
@@ -124,16 +134,20 @@ class NamedProduct:
     product: Product
     offset_given: bool = False
 
-    def states(self, source: RasterSource, kinds: Sequence[str] = ()) -> Statements:
+    def states(self, source: RasterSource) -> Statements:
         """What the product states about an open raster.
-
-        Args:
-            source: the raster.
-            kinds: the kinds of its bands, where the caller knows them; they go before names.
 
         Raises:
             RasterError: the raster is of another product by its name, its numbers are of another type, or its scaling
                 depends on what is not known.
+        """
+        return self.preset(source).states(source)
+
+    def preset(self, source: RasterSource) -> Preset:
+        """What the product says about an open raster, as far as it is known which scene it is of.
+
+        Raises:
+            RasterError: as `states`.
         """
         found = recognise_product(source.path, source.states())
         if isinstance(found, Preset) and found.product != self.product:
@@ -142,8 +156,8 @@ class NamedProduct:
                 "(product=..., --product). Name the right one, or none."
             )
         if isinstance(found, Preset) and (found.by_kind or found.by_band):
-            return replace(found, whole=True, required=True).states(source, kinds)
-        return self._documented(source.path).states(source, kinds)
+            return replace(found, whole=True, required=True)
+        return self._documented(source.path)
 
     def _documented(self, path: str) -> Preset:
         by_kind = self.product.by_kind
@@ -176,7 +190,13 @@ def _hls(text: str) -> Preset | None:
     if match is None:
         return None
     product = PRODUCTS[f"hls-{match[1].lower()}"]
-    return _preset(product, match[0], parse_period(match[2]))
+    # Its files name the satellite, but its bands are adjusted to those of Landsat 8.
+    adjusted = {
+        record.band.name: (Quantity(record.band.center_nm), Quantity(record.band.fwhm_nm))
+        for record in (product.sensor.bands if product.sensor else ())
+        if record.band.center_nm is not None and record.band.fwhm_nm is not None
+    }
+    return replace(_preset(product, match[0], parse_period(match[2])), wavelengths=adjusted)
 
 
 def _modis(text: str) -> Preset | None:
