@@ -617,7 +617,7 @@ def test_statistics_refuse_one_name_for_two_bands_and_empty_bands(folder):
     folder.json["band_sets"]["s1"] = RADAR
     write(folder.root / "images/t2.tif", folder.images["t2"] * 0, nodata=0)
     folder.json["bands"] = [{"name": "B08", "center_nm": 833}, *RADAR]
-    folder.json["band_sets"]["s1"] = [{"name": "B11"}, {"name": "B12"}]
+    folder.json["band_sets"]["s1"] = [{"name": name, "kind": "reflective"} for name in ("B11", "B12")]
     folder.json["samples"][0] = folder.sample("a", ["t2", "radar"], {"semantic": "labels/semantic.tif"})
     with pytest.raises(DatasetError, match="Bands B08, VV, sigma0_vh of data set 'made'"):
         band_statistics(folder.open())
