@@ -242,7 +242,7 @@ def test_post_processing_follows_the_conventions_of_transformers(processor):
         processor.post_process_semantic_segmentation(several)
 
 
-def trained(processor):
+def random_model():
     torch.manual_seed(0)
     return STSUNForDensePrediction(small_config()).eval()
 
@@ -254,7 +254,7 @@ def run(model, processor, *args, **kwargs):
 
 @pytest.mark.parametrize("target", [(36, 28), (40, 20), (24, 7), (9, 7), (4, 5), None])
 def test_padding_never_reaches_the_maps_of_a_sample(processor, target):
-    model, small, large = trained(processor), make_series(size=(9, 7)), make_series(size=(24, 20))
+    model, small, large = random_model(), make_series(size=(9, 7)), make_series(size=(24, 20))
     classes = ["water", "forest", "urban"]
     alone = run(model, processor, small, classes=classes)
     batch = run(model, processor, [small, large], classes=classes)
@@ -272,7 +272,7 @@ def test_nodata_at_the_border_is_no_padding(processor):
     pixels = np.array(series.pixels[0])
     pixels[:, :, 5:] = np.nan
     series = ImageSeries(series.acquisitions, pixels=(pixels,))
-    model = trained(processor)
+    model = random_model()
     alone = run(model, processor, series, classes=["water", "forest"])
     batch = run(model, processor, [series, make_series(size=(24, 20))], classes=["water", "forest"])
     expected = processor.post_process_probabilities(alone, [(18, 14)])[0]
@@ -299,7 +299,7 @@ def half_missing(processor, task, classes, **kwargs):
     series = ImageSeries(series.acquisitions, pixels=(series.pixels[0], second))
     # Beside a larger one with three dates, so that every axis is padded.
     other = make_series(dates=("2020", "2021", "2022"), size=(20, 24))
-    return run(trained(processor), processor, [series, other], task, classes, **kwargs)
+    return run(random_model(), processor, [series, other], task, classes, **kwargs)
 
 
 @pytest.mark.parametrize("outputs", [None, [[(0, 1)], [(2, 0)]], [[(1, 0)], [(0, 1), (1, 2)]]])
