@@ -57,7 +57,7 @@ class Described:
     """What is said about arrays.
 
     Args:
-        bands: records of the channels, the same for all dates or one list a date; `None` = nothing is said.
+        bands: records of the channels, the same for all dates or one list per date; `None` = nothing is said.
         is_rgb: whether they are red, green and blue.
         gsd_m: ground sampling distance in metres a pixel.
         readings: what a checkpoint knows about files that it was tuned on, by data set.
@@ -68,14 +68,19 @@ class Described:
     gsd_m: float | None = None
     readings: Readings | None = None
 
-    def bands_of(self, date: int, num_dates: int) -> list[Band] | None:
-        """The records of one date, if there are any."""
+    def records_of(self, date: int, num_dates: int) -> list[Band] | None:
+        """The records that were given for one date, if any were."""
         if self.bands is None or len(self.bands) == 0:
-            return list(RGB_BANDS) if self.is_rgb else None
+            return None
+        if isinstance(self.bands[0], str):
+            raise ValueError(
+                f"bands names {self.bands[0]!r}; give Band records, or look names up in the table of sensors: "
+                "bands=stsun_processing.sensor_bands(sensor, names)."
+            )
         if _is_band(self.bands[0]):
             return [_as_band(band) for band in self.bands]
         if len(self.bands) != num_dates:
-            raise ValueError(f"bands holds {len(self.bands)} entries for {num_dates} dates; give one a date.")
+            raise ValueError(f"bands holds {len(self.bands)} entries for {num_dates} dates; give one per date.")
         return [_as_band(band) for band in self.bands[date]]
 
 
@@ -86,7 +91,7 @@ def to_series(images: Any, timestamps: Sequence[Any] | None, described: Describe
         images: one series or a list of several. A series is an array (dates, bands, height, width), or a list of one
             array (bands, height, width) per date, in physical units with NaN or a mask for nodata; or a picture (a PIL
             image, or an 8-bit array (height, width, channels)), or a list of one picture per date.
-        timestamps: the dates, oldest first, of all series, or one list of them a series; `None` = unknown.
+        timestamps: the dates, oldest first, of all series, or one list of them per series; `None` = unknown.
         described: what the channels are.
 
     Raises:
@@ -97,10 +102,15 @@ def to_series(images: Any, timestamps: Sequence[Any] | None, described: Describe
     if timestamps is None or not nested:
         all_timestamps = [timestamps] * len(stacks)
     elif len(timestamps) != len(stacks):
-        raise ValueError(f"timestamps holds {len(timestamps)} lists for {len(stacks)} series; give one a series.")
+        raise ValueError(f"timestamps holds {len(timestamps)} lists for {len(stacks)} series; give one per series.")
     else:
         all_timestamps = list(timestamps)
-    return [_one_series(stack, dates, described) for stack, dates in zip(stacks, all_timestamps, strict=True)]
+    notes: list[str] = []
+    series = [_one_series(stack, dates, described, notes) for stack, dates in zip(stacks, all_timestamps, strict=True)]
+    for note in dict.fromkeys(notes):
+        # The line that called the processor.
+        warnings.warn(note, stacklevel=5)
+    return series
 
 
 def as_batch(images: Any, count: int) -> Any:
@@ -125,7 +135,7 @@ def filled_labels(labels: Any) -> np.ndarray:
             )
         return np.asarray(labels).astype(np.int64)
     if isinstance(labels, np.ma.MaskedArray):
-        return np.where(np.ma.getmaskarray(labels), IGNORE_INDEX, np.ma.getdata(labels))
+        return np.where(np.ma.getmaskarray(labels), np.int64(IGNORE_INDEX), np.ma.getdata(labels))
     return np.asarray(labels)
 
 
@@ -134,7 +144,7 @@ def check_readings(value: Any) -> dict[str, list[dict[str, Any]]]:
 
     Args:
         value: `{data set: [{"bands": [Band.to_dict(), ...], "dtype": ..., "scale": ..., "offset": ..., "nodata": ...,
-            "gsd_m": ...}, ...]}`. Scale, offset and nodata hold one number a band, or are `None`: not stated.
+            "gsd_m": ...}, ...]}`. Scale, offset and nodata hold one number per band, or are `None`: not stated.
 
     Raises:
         ValueError: it has another form; the message names the data set.
@@ -164,7 +174,9 @@ def _check_reading(where: str, reading: Any) -> dict[str, Any]:
             continue
         is_list = isinstance(numbers, Sequence) and not isinstance(numbers, str) and len(numbers) == len(bands)
         if not is_list or not all(number is None or _is_number(number) for number in numbers):
-            raise ValueError(f"{where}: {key} is {numbers!r}; {len(bands)} numbers, one a band, or null are expected.")
+            raise ValueError(
+                f"{where}: {key} is {numbers!r}; {len(bands)} numbers, one per band, or null are expected."
+            )
     return {
         "bands": bands,
         "dtype": dtype,
@@ -190,7 +202,7 @@ def _split(images: Any, described: Described) -> list[list[Any]]:
         array = _as_array(images)
         if array.ndim == 4:
             return [list(array)]
-        if _is_picture(array, described.bands_of(0, 1)):
+        if _is_picture(array, described.records_of(0, 1)):
             return [[array]]
         raise _shape_error([array.shape])
     members = [_as_member(member) for member in images]
@@ -235,30 +247,39 @@ def _shape_error(shapes: Sequence[tuple[int, ...]]) -> ValueError:
     )
 
 
-def _one_series(stack: Sequence[Any], timestamps: Sequence[Any] | None, described: Described) -> ImageSeries:
+def _one_series(
+    stack: Sequence[Any], timestamps: Sequence[Any] | None, described: Described, notes: list[str]
+) -> ImageSeries:
+    """A series from its dates; `notes` takes what was taken for granted."""
     dates = [None] * len(stack) if timestamps is None else list(timestamps)
     if len(dates) != len(stack):
-        raise ValueError(f"timestamps holds {len(dates)} entries for {len(stack)} dates; give one a date.")
+        raise ValueError(f"timestamps holds {len(dates)} entries for {len(stack)} dates; give one per date.")
     acquisitions, pixels = [], []
     for index, (image, date) in enumerate(zip(stack, dates, strict=True)):
-        bands = described.bands_of(index, len(stack))
-        gsd_m = described.gsd_m
-        if _is_picture(image, bands if described.bands else None):
-            picture = _as_picture(image)
-            array, bands, own_gsd_m = _picture_pixels(picture, bands, described)
-            gsd_m = own_gsd_m if gsd_m is None else gsd_m
-        elif image.ndim != 3:
-            raise _shape_error([image.shape])
+        records = described.records_of(index, len(stack))
+        if _is_picture(image, records):
+            array, bands, gsd_m = _read_picture(_as_picture(image), records, described, notes)
         else:
-            array = filled_pixels(image)
-        if bands is None:
-            raise ValueError(
-                "Arrays need bands=[Band(...), ...], one record a channel (see stsun_processing.sensor_bands): without "
-                "them nothing says what the channels are."
-            )
+            array, bands = _read_array(image, records, described)
+            gsd_m = None
+        gsd_m = gsd_m if described.gsd_m is None else described.gsd_m
         acquisitions.append(Acquisition(tuple(bands), date, gsd_m))
         pixels.append(array)
     return ImageSeries(tuple(acquisitions), pixels=tuple(pixels))
+
+
+def _read_array(
+    image: np.ndarray, records: Sequence[Band] | None, described: Described
+) -> tuple[np.ndarray, Sequence[Band]]:
+    """Pixels of an array in physical units, and their bands."""
+    if image.ndim != 3:
+        raise _shape_error([image.shape])
+    if records is None and not described.is_rgb:
+        raise ValueError(
+            "Arrays need bands=[Band(...), ...], one record per channel (see stsun_processing.sensor_bands): without "
+            "them nothing says what the channels are."
+        )
+    return filled_pixels(image), RGB_BANDS if records is None else records
 
 
 def _is_band(record: Any) -> bool:
@@ -282,10 +303,10 @@ def _is_picture(image: Any, bands: Sequence[Band] | None) -> bool:
     if image.dtype != np.uint8:
         return False
     if image.ndim != 3:
-        return image.ndim == 2
+        return bool(image.ndim == 2)
     if bands is not None and image.shape[0] == len(bands):
         return False
-    return image.shape[-1] in (3, 4) or (bands is None and image.shape[0] == 3)
+    return bool(image.shape[-1] in (3, 4) or (bands is None and image.shape[0] == 3))
 
 
 def _as_picture(image: Any) -> Picture:
@@ -299,55 +320,57 @@ def _as_picture(image: Any) -> Picture:
             )
         channels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
         return Picture(channels, np.zeros(channels.shape[1:], dtype=bool), image.mode in ("LA", "RGBA"))
-    mask, data = np.ma.getmaskarray(image), np.ma.getdata(image)
-    if data.ndim == 2:
-        return Picture(data[None], mask, False)
-    if data.shape[-1] in (3, 4):
-        data, mask = data.transpose(2, 0, 1), mask.transpose(2, 0, 1)
-    return Picture(data, mask.any(0), False)
+    channels, masked = np.ma.getdata(image), np.ma.getmaskarray(image)
+    if channels.ndim == 2:
+        channels, masked = channels[None], masked[None]
+    elif channels.shape[-1] in (3, 4):
+        channels, masked = channels.transpose(2, 0, 1), masked.transpose(2, 0, 1)
+    return Picture(channels, np.any(masked, axis=0), False)
 
 
-def _picture_pixels(
-    picture: Picture, bands: Sequence[Band] | None, described: Described
-) -> tuple[np.ndarray, list[Band], float | None]:
-    """Pixels in physical units, their bands, and the GSD that a reading knows."""
+def _read_picture(
+    picture: Picture, records: Sequence[Band] | None, described: Described, notes: list[str]
+) -> tuple[np.ndarray, Sequence[Band], float | None]:
+    """Pixels of a picture in physical units, their bands, and the GSD that a reading knows."""
     channels, missing = picture.channels, picture.missing
-    # Four records say that the fourth channel is a band, whatever a picture calls it.
-    if picture.has_alpha and (bands is None or len(bands) != len(channels)):
+    # As many records as channels: the last one is a band, whatever the picture calls it.
+    if picture.has_alpha and (records is None or len(records) != len(channels)):
         channels, missing = channels[:-1], missing | (channels[-1] == 0)
-    gsd_m = None
-    reading = None if bands is not None else _find_reading(described.readings or {}, len(channels))
+    reading = None
+    if records is None and not described.is_rgb:
+        reading = _find_reading(described.readings or {}, len(channels), notes)
     if reading is not None:
-        array, found = _read(channels, reading)
         gsd_m = reading["gsd_m"]
+        array, bands = _apply_reading(channels, reading)
     else:
-        if bands is None:
-            bands = _nominal_bands(len(channels))
-        array, found = _scale_picture(channels, bands)
+        gsd_m = None
+        if records is None:
+            records = _nominal_bands(len(channels), described.is_rgb, notes)
+        array, bands = _scale_picture(channels, records)
     array[:, missing] = np.nan
-    return array, found, gsd_m
+    return array, bands, gsd_m
 
 
-def _nominal_bands(num_channels: int) -> list[Band]:
+def _nominal_bands(num_channels: int, is_rgb: bool, notes: list[str]) -> Sequence[Band]:
     if num_channels != len(RGB_BANDS):
         raise ValueError(
             f"A picture with {num_channels} channel{'s' if num_channels > 1 else ''} was given, and nothing says what "
-            "they measured. Describe them with bands=[Band(...), ...], one record a channel."
+            "they measured. Describe them with bands=[Band(...), ...], one record per channel."
         )
-    centers = ", ".join(f"{band.center_nm:g}" for band in RGB_BANDS)
-    warnings.warn(
-        f"Pictures are taken as nominal red, green and blue (sRGB; {centers} nm), 255 as a reflectance of 1. Say so "
-        f"with sensor={RGB!r}, or what else they are with bands=[...].",
-        stacklevel=2,
-    )
-    return list(RGB_BANDS)
+    if not is_rgb:
+        centers = ", ".join(f"{band.center_nm:g}" for band in RGB_BANDS)
+        notes.append(
+            f"Pictures are taken as nominal red, green and blue (sRGB; {centers} nm), 255 as a reflectance of 1. Say "
+            f"so with sensor={RGB!r}, or what else they are with bands=[...]."
+        )
+    return RGB_BANDS
 
 
 def _scale_picture(channels: np.ndarray, bands: Sequence[Band]) -> tuple[np.ndarray, list[Band]]:
     if len(bands) != len(channels):
         raise ValueError(
             f"{len(bands)} band records ({', '.join(band.name for band in bands)}) were given for a picture with "
-            f"{len(channels)} channels. Give one a channel."
+            f"{len(channels)} channels. Give one per channel."
         )
     for band in bands:
         if band.kind != "reflective":
@@ -359,7 +382,7 @@ def _scale_picture(channels: np.ndarray, bands: Sequence[Band]) -> tuple[np.ndar
     return array, [replace(band, unit="reflectance") for band in bands]
 
 
-def _find_reading(readings: Readings, num_channels: int) -> Mapping[str, Any] | None:
+def _find_reading(readings: Readings, num_channels: int, notes: list[str]) -> Mapping[str, Any] | None:
     """How the only data set of such pictures that a checkpoint was tuned on is read."""
     fitting: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for name, known in readings.items():
@@ -374,26 +397,26 @@ def _find_reading(readings: Readings, num_channels: int) -> Mapping[str, Any] | 
             f"sensor={RGB!r}."
         )
     for name, reading in fitting.values():
-        described = ", ".join(band["name"] for band in reading["bands"])
-        warnings.warn(
-            f"Pictures are read as those of {name!r}, which this checkpoint was tuned on ({described}). Say what else "
-            f"they are with bands=[...] or sensor={RGB!r}.",
-            stacklevel=2,
+        band_names = ", ".join(band["name"] for band in reading["bands"])
+        notes.append(
+            f"Pictures are read as those of {name!r}, which this checkpoint was tuned on ({band_names}). Say what else "
+            f"they are with bands=[...] or sensor={RGB!r}."
         )
         return reading
     return None
 
 
-def _read(channels: np.ndarray, reading: Mapping[str, Any]) -> tuple[np.ndarray, list[Band]]:
-    """Physical values as a reading says: stored numbers x scale + offset."""
-    num_bands = len(channels)
+def _apply_reading(channels: np.ndarray, reading: Mapping[str, Any]) -> tuple[np.ndarray, list[Band]]:
+    """Physical values: stored numbers x scale + offset, NaN where they are nodata."""
     array = channels.astype(np.float32)
-    for index in range(num_bands):
+    for index, stored in enumerate(channels):
         scale, offset, nodata = (
             None if reading[key] is None else reading[key][index] for key in ("scale", "offset", "nodata")
         )
-        missing = np.zeros(array[index].shape, dtype=bool) if nodata is None else channels[index] == nodata
-        array[index] = array[index] * np.float32(1 if scale is None else scale)
-        array[index] += np.float32(0 if offset is None else offset)
-        array[index, missing] = np.nan
+        if scale is not None:
+            array[index] *= np.float32(scale)
+        if offset is not None:
+            array[index] += np.float32(offset)
+        if nodata is not None:
+            array[index, stored == nodata] = np.nan
     return array, [Band.from_dict(band) for band in reading["bands"]]

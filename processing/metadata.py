@@ -350,7 +350,13 @@ RGB_BANDS = (
 
 
 def filled_pixels(array: Any) -> np.ndarray:
-    """Pixels as float32; NaN where a masked array masks them."""
+    """Pixels as float32; NaN where a masked array masks them.
+
+    Raises:
+        MetadataError: they are complex numbers.
+    """
+    if np.iscomplexobj(array):
+        raise MetadataError("Pixels are complex numbers. Give what they measure, such as backscatter in decibel.")
     if isinstance(array, np.ma.MaskedArray):
         # The mask of one without any masked pixel may be a single False.
         missing = np.ma.getmaskarray(array)

@@ -56,6 +56,7 @@ COLDEST_K = 130.0
 _LARGEST = float(np.finfo(np.float32).max)
 # Longer lists of bands are abridged in messages.
 _MAX_LISTED = 12
+_MAX_LISTED_SETS = 3
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def match_bands(
     within `CENTER_TOLERANCE_NM`; of several the nearest counts, and of equally near ones that of the band's name.
 
     Returns:
-        One record a band, `None` where none fits or several fit equally well, and a text for each such band.
+        One record per band, `None` where none fits or several fit equally well, and a text for each band without one.
     """
     found: list[BandStatistics | None] = []
     faults = []
@@ -309,16 +310,20 @@ def resolve_statistics(
             f"The bands fit the statistics of several data sets: {', '.join(fitting)}. Name one with statistics=... "
             f"(--statistics), or normalise by kind of band with {by_kind}."
         )
-    held = " ".join(
-        f"Statistics {name!r} lack the bands {listed(faults[name])}; they hold "
-        f"{listed([describe_record(record) for record in records_of(band_statistics, name)])}."
-        for name in names
-    )
+    nearest = sorted(names, key=lambda name: len(faults[name]))
+    held = [_lack(band_statistics, name, faults[name]) for name in nearest[:_MAX_LISTED_SETS]]
+    if len(names) > len(held):
+        held.append(f"{len(names) - len(held)} more data sets fit no better.")
     opening = "" if statistics is not None else "The input fits no data set that this checkpoint was tuned on. "
     raise ValueError(
-        f"{opening}{held} Describe the bands as they are there (bands=..., --bands), or normalise by kind of band, in "
-        f"physical units, with {by_kind}."
+        f"{opening}{' '.join(held)} Describe the bands as they are there (bands=..., --bands), or normalise by kind of "
+        f"band, in physical units, with {by_kind}."
     )
+
+
+def _lack(band_statistics: Mapping[str, Sequence[Mapping[str, Any]]], name: str, faults: Sequence[str]) -> str:
+    held = [describe_record(record) for record in records_of(band_statistics, name)]
+    return f"Statistics {name!r} lack the bands {listed(faults)}; they hold {listed(held)}."
 
 
 def statistics_of(
