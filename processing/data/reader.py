@@ -213,8 +213,6 @@ def _open_in_order(images: Sequence[ImageRecord]) -> tuple[list[int], "RasterSer
         opened, dtypes = _open_images(images, check=True)
     except MetadataError:
         order = date_order([_date_of(image) for image in images])
-        if order == sorted(order):
-            raise
         opened, dtypes = _open_images([images[index] for index in order], check=True)
     return order, opened, dtypes
 

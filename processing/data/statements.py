@@ -16,7 +16,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from typing import cast
 
 import numpy as np
 
@@ -165,5 +167,5 @@ def _period(timestamp: str) -> Period:
     if period := parse_period(timestamp):
         return period
     # Years that mean "no date" in the header of a file were written here on purpose.
-    value = parse_datetime(timestamp)
+    value = cast(datetime, parse_datetime(timestamp))
     return Period(value, value, value)
