@@ -201,7 +201,7 @@ BROKEN = {
     "a date that is none": (document(*TRAIN_IMAGE, "timestamp", "1 May"), r"'1 May' is not a date"),
     "the ignored value is a class": (document("ignore_index", 1), r"id is 1, which is ignore_index"),
     "no JSON": (lambda folder: (folder.root / "dataset.json").write_text("{"), r"cannot be read as JSON"),
-    "a contradicting distance": (document("gsd_m", 30), r"gsd_m says 30 m.* 10 m"),
+    "a contradicting distance": (document("gsd_m", 30), r"10 m .*30 m \(dataset.json gsd_m\)"),
     "a contradicting date": (
         both(document(*TRAIN_IMAGE, "timestamp", "2020-05"), states("images/train0.tif", {"TIMESTAMP": "2021-05-01"})),
         r"train0.tif.*2021-05-01",
