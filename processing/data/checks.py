@@ -59,7 +59,8 @@ class CheckedSplit:
     def class_counts(self, task: str) -> np.ndarray:
         """(classes + 1,) int64: pixels of each class of a task, then those without a label."""
         pairs = zip(self.samples, self.labels, strict=True)
-        return np.sum([labels.counts for record, labels in pairs if record.task == task], axis=0)
+        counts: np.ndarray = np.sum([labels.counts for record, labels in pairs if record.task == task], axis=0)
+        return counts
 
 
 def check_split(

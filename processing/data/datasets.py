@@ -74,7 +74,7 @@ class Sample:
     name: str = ""
 
 
-class FolderDataset(torch.utils.data.Dataset):
+class FolderDataset(torch.utils.data.Dataset[Sample]):
     """Samples of one split of a folder (the format is described at the top of `description`).
 
     Everything is checked when the data set is made: `dataset.json` as a whole, and all rasters of the split, the labels
@@ -203,7 +203,8 @@ class FolderDataset(torch.utils.data.Dataset):
     def count_classes(self, task: str) -> np.ndarray:
         """(classes,) labelled pixels of each class of a task, in all maps of the split."""
         pairs = zip(self.samples, self._labels, strict=True)
-        return np.sum([labels.counts[:-1] for record, labels in pairs if record.task == task], axis=0)
+        counts: np.ndarray = np.sum([labels.counts[:-1] for record, labels in pairs if record.task == task], axis=0)
+        return counts
 
     def _window(self, position: int) -> Window:
         which = position // self.crops_per_image
@@ -235,7 +236,7 @@ class FolderDataset(torch.utils.data.Dataset):
         )
 
 
-class Tiles(torch.utils.data.Dataset):
+class Tiles(torch.utils.data.Dataset[Sample]):
     """All samples of one task of a split, cut into windows that cover each pixel once, for evaluation in batches.
 
     What is labelled where no date holds data cannot be predicted: it becomes unlabelled.
@@ -307,7 +308,7 @@ def crop_window(
             first, last = max(first, pixel[axis] - length + 1), min(last, pixel[axis])
         starts.append(int(rng.integers(first, last + 1)))
         lengths.append(length)
-    return *starts, *lengths
+    return starts[0], starts[1], lengths[0], lengths[1]
 
 
 def _crop_size(crop_size: int | Sequence[int] | None) -> tuple[int, int] | None:

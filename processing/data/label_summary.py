@@ -57,7 +57,7 @@ class LabelSummary:
     def _shares(self) -> np.ndarray:
         """Cumulative shares of the labelled pixels, block by block."""
         shares = (self.blocks.ravel() / self.num_labelled).cumsum()
-        return shares / shares[-1]
+        return np.asarray(shares / shares[-1])
 
     @property
     def num_bytes(self) -> int:

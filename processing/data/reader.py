@@ -16,6 +16,7 @@
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from ..rasters.series import RasterSeries
     from .label_maps import LabelMap
 
-# A nominal distance of 10 m is 9.97 m on the ground; 12.5 m is another product.
-_MAX_GSD_RATIO = 1.25
-
 
 class SampleReader:
     """Reads and checks the files that a dataset.json names.
@@ -51,8 +49,8 @@ class SampleReader:
     def __init__(self, description: DatasetDescription) -> None:
         self.description = description
         self._tables: dict[str, np.ndarray] = {}
-        # By name of the sample, whose tasks share images: order of the dates, metadata, types of the stored numbers.
-        self._resolved: dict[str, tuple[list[int], ImageSeries, list[str]]] = {}
+        # By name of the sample, whose tasks share images: order of the dates, images and metadata in that order.
+        self._resolved: dict[str, tuple[list[int], list[ImageRecord], ImageSeries]] = {}
         self._take_ownership()
 
     def _take_ownership(self) -> None:
@@ -75,13 +73,11 @@ class SampleReader:
         """
         if record.name not in self._resolved:
             self._resolved[record.name] = self._open(record)
-        resolved = record.resolved(*self._resolved[record.name])
-        self._check_gsd(resolved)
-        return resolved
+        return record.resolved(*self._resolved[record.name])
 
-    def _open(self, record: SampleRecord) -> tuple[list[int], ImageSeries, list[str]]:
+    def _open(self, record: SampleRecord) -> tuple[list[int], list[ImageRecord], ImageSeries]:
         with self._errors_of(record):
-            order, opened, dtypes = _open_in_order(record.images)
+            order, opened, images = _open_in_order(record.images)
         OPEN_FILES.put(self._owner, record.name, opened, len(record.images))
         if (opened.height, opened.width) != (record.height, record.width):
             raise DatasetError(
@@ -89,7 +85,7 @@ class SampleReader:
                 f"{opened.height} x {opened.width} pixels, but height and width say {record.height} x {record.width}. "
                 "Correct height and width in dataset.json."
             )
-        return order, opened.series, dtypes
+        return order, images, opened.series
 
     def read_images(self, record: SampleRecord, window: Window) -> ImageSeries:
         """A window of the images, with pixels in physical units.
@@ -149,18 +145,6 @@ class SampleReader:
         except (RasterError, MetadataError) as error:
             raise DatasetError(f"{self.description.path}: images of sample {record.name!r}: {error}") from error
 
-    def _check_gsd(self, record: SampleRecord) -> None:
-        """Refuses a ground sampling distance that the georeference contradicts."""
-        for image, acquisition in zip(record.images, record.series.acquisitions, strict=True):
-            stated, found = image.gsd_m, acquisition.gsd_m
-            if stated is None or found is None:
-                continue
-            if max(stated, found) > _MAX_GSD_RATIO * min(stated, found):
-                raise DatasetError(
-                    f"{self.description.path}: sample {record.name!r}: gsd_m says {stated:g} m, but the georeference "
-                    f"of {image.path} {found:.6g} m a pixel. Correct gsd_m, or leave it out."
-                )
-
     def _table(self, task: str) -> np.ndarray:
         from .label_maps import position_table
 
@@ -175,15 +159,15 @@ class SampleReader:
         return OPEN_FILES.get(self._owner, (record.name, path), partial(LabelMap, path, record))
 
 
-def _open_images(images: Sequence[ImageRecord], check: bool) -> tuple["RasterSeries", list[str]]:
+def _open_images(images: Sequence[ImageRecord], check: bool) -> tuple["RasterSeries", list[ImageRecord]]:
     """Opens images as a series, which dataset.json describes beside them.
 
     Args:
-        images: one entry a date, oldest first.
+        images: one entry per date, oldest first.
         check: whether to look for what truncated and empty files lack.
 
     Returns:
-        The open series, and for each image the type of its stored numbers.
+        The open series, and the images with the bands that are read and the type of their stored numbers.
     """
     from ..rasters.series import open_series
     from .statements import DatasetStatements
@@ -192,31 +176,30 @@ def _open_images(images: Sequence[ImageRecord], check: bool) -> tuple["RasterSer
     opened = open_series([str(image.path) for image in images], beside=[[one] for one in statements], check=check)
     with ExitStack() as stack:
         stack.callback(opened.close)
-        for one in statements:
-            one.check_complete()
+        found = []
+        for image, stated, layers in zip(images, statements, opened.layers, strict=True):
+            found.append(replace(image, bands=stated.read_bands(layers), dtype=stated.dtype))
         stack.pop_all()
-    return opened, [one.dtype for one in statements]
+    return opened, found
 
 
 def _reopen(images: Sequence[ImageRecord]) -> "RasterSeries":
     return _open_images(images, check=False)[0]
 
 
-def _open_in_order(images: Sequence[ImageRecord]) -> tuple[list[int], "RasterSeries", list[str]]:
+def _open_in_order(images: Sequence[ImageRecord]) -> tuple[list[int], "RasterSeries", list[ImageRecord]]:
     """Opens images oldest first, by the dates that dataset.json and the rasters state together.
 
     Returns:
-        Positions in `images` in that order, the open series, and the type of the stored numbers of each date.
+        Positions in `images` in that order, the open series, and the images in that order, as they were opened.
     """
     order = list(range(len(images)))
     try:
-        opened, dtypes = _open_images(images, check=True)
+        opened, found = _open_images(images, check=True)
     except MetadataError:
         order = date_order([_date_of(image) for image in images])
-        if order == sorted(order):
-            raise
-        opened, dtypes = _open_images([images[index] for index in order], check=True)
-    return order, opened, dtypes
+        opened, found = _open_images([images[index] for index in order], check=True)
+    return order, opened, found
 
 
 def _date_of(image: ImageRecord) -> datetime | None:

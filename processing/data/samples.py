@@ -35,15 +35,17 @@ class ImageRecord:
 
     Args:
         path: the raster.
-        bands: its bands, in the order of the channels.
+        bands: its bands, in the order of the channels; once it was opened, without those that it marks as bad.
         timestamp: when it was taken, as it is written; `None` = not stated.
         gsd_m: ground sampling distance in metres; `None` = not stated.
+        dtype: type of the stored numbers; empty until it was opened.
     """
 
     path: Path
     bands: BandList
     timestamp: str | None = None
     gsd_m: float | None = None
+    dtype: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,6 @@ class SampleRecord:
         width: columns.
         outputs: as in [`Sample`].
         label_paths: rasters of the labels, one an output.
-        dtypes: types of the stored numbers of each image; empty until the rasters were opened.
         num_labelled: pixels that have a label in one of the maps, or in several.
     """
 
@@ -72,7 +73,6 @@ class SampleRecord:
     width: int
     outputs: tuple[tuple[int, ...], ...]
     label_paths: tuple[Path, ...]
-    dtypes: tuple[str, ...] = ()
     num_labelled: int = 0
 
     @property
@@ -80,22 +80,21 @@ class SampleRecord:
         """Rasters, in the order of the acquisitions."""
         return tuple(image.path for image in self.images)
 
-    def resolved(self, order: Sequence[int], series: ImageSeries, dtypes: Sequence[str]) -> "SampleRecord":
+    def resolved(self, order: Sequence[int], images: Sequence[ImageRecord], series: ImageSeries) -> "SampleRecord":
         """The record with what the rasters state.
 
         Args:
-            order: positions in `images`, in the order of the acquisitions.
+            order: positions of the images, in the order of the acquisitions.
+            images: as they were opened, in that order.
             series: the metadata in that order.
-            dtypes: types of the stored numbers in that order.
         """
         maps = _sorted_maps(zip(self.outputs, self.label_paths, strict=True), order)
         return replace(
             self,
-            images=tuple(self.images[index] for index in order),
+            images=tuple(images),
             series=series,
             outputs=tuple(output for output, _ in maps),
             label_paths=tuple(path for _, path in maps),
-            dtypes=tuple(dtypes),
         )
 
 

@@ -16,12 +16,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from typing import cast
 
 import numpy as np
 
 from ..metadata import parse_datetime
 from ..rasters.dates import parse_period
+from ..rasters.opening import Layer
 from ..rasters.records import (
     BandStatements,
     Period,
@@ -32,7 +35,7 @@ from ..rasters.records import (
     Stated,
     Statements,
 )
-from .band_lists import DescribedBand
+from .band_lists import BandList, DescribedBand
 from .samples import ImageRecord
 
 
@@ -48,14 +51,34 @@ class DatasetStatements:
     """
 
     image: ImageRecord
-    # By raster that was asked for: positions of its bands in the list, and the type of its stored numbers.
-    _positions: dict[str, range] = field(default_factory=dict, compare=False, repr=False)
+    # By raster that was asked for and number of the band: its entry; `None` = marked as bad, and not listed.
+    _entries: dict[str, dict[int, DescribedBand | None]] = field(default_factory=dict, compare=False, repr=False)
     _dtypes: dict[str, np.dtype] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def num_bands(self) -> int:
+        """Bands that dataset.json lists for the image."""
+        return len(self.image.bands)
 
     @property
     def dtype(self) -> str:
         """Type that holds the stored numbers of all rasters that were asked for."""
         return str(np.result_type(*self._dtypes.values()))
+
+    def read_bands(self, layers: Sequence[Layer]) -> BandList:
+        """The entries of the bands that are read.
+
+        Args:
+            layers: what is read of the rasters that were asked for.
+
+        Raises:
+            RasterError: these rasters hold fewer bands than dataset.json lists.
+        """
+        held = sum(map(len, self._entries.values()))
+        if held < self.num_bands:
+            raise RasterError(self._wrong_number(f"{self.image.path} holds {held}"))
+        entries = [self._entries[layer.path][index] for layer in layers for index in layer.indexes]
+        return tuple(entry for entry in entries if entry is not None)
 
     def states(self, source: RasterSource) -> Statements:
         """What it states about an open raster.
@@ -77,45 +100,38 @@ class DatasetStatements:
             gsd_m=() if gsd_m is None else (Stated(gsd_m, "dataset.json gsd_m"),),
         )
 
-    def check_complete(self) -> None:
-        """Makes sure that the rasters that were asked for hold all bands that dataset.json lists.
-
-        Raises:
-            RasterError: they hold fewer.
-        """
-        held = sum(map(len, self._positions.values()))
-        if held != len(self.image.bands):
-            raise RasterError(self._wrong_number(f"{self.image.path} holds {held}"))
-
     def _bands_of(self, source: RasterSource) -> list[DescribedBand | None]:
         """The bands of a raster as they are listed; `None` for those that the raster marks as bad and no one lists."""
-        listed, number = list(self.image.bands), len(source.indexes)
-        if source.path != str(self.image.path):
-            return self._next_bands(source)
-        self._positions[source.path] = range(len(listed))
-        if number == len(listed):
-            return [*listed]
+        if source.path not in self._entries:
+            is_whole = source.path == str(self.image.path)
+            described = self._all_bands(source) if is_whole else self._next_bands(source)
+            self._entries[source.path] = dict(zip(source.indexes, described, strict=True))
+        return [*self._entries[source.path].values()]
+
+    def _all_bands(self, source: RasterSource) -> list[DescribedBand | None]:
+        """The bands of the one raster that the image is."""
+        number = len(source.indexes)
+        if number == self.num_bands:
+            return [*self.image.bands]
         good = [not any(mark.value for mark in band.bad) for band in source.states().bands]
-        if sum(good) == len(listed):
-            remaining = iter(listed)
+        if sum(good) == self.num_bands:
+            remaining = iter(self.image.bands)
             return [next(remaining) if keep else None for keep in good]
         more = f" (beside {source.mask_source})" if source.count > number and source.mask_source else ""
         raise RasterError(self._wrong_number(f"{source.path} holds {number}{more}"))
 
     def _next_bands(self, source: RasterSource) -> list[DescribedBand | None]:
         """The bands of one raster out of several, which follow those of the rasters before it."""
-        number, total = len(source.indexes), len(self.image.bands)
-        if source.path not in self._positions:
-            start = sum(map(len, self._positions.values()))
-            if start + number > total:
-                raise RasterError(self._wrong_number(f"{self.image.path} holds more (up to {source.path})"))
-            self._positions[source.path] = range(start, start + number)
-        return [self.image.bands[position] for position in self._positions[source.path]]
+        start = sum(map(len, self._entries.values()))
+        stop = start + len(source.indexes)
+        if stop > self.num_bands:
+            raise RasterError(self._wrong_number(f"{self.image.path} holds more (up to {source.path})"))
+        return [*self.image.bands[start:stop]]
 
     def _wrong_number(self, held: str) -> str:
         names = ", ".join(described.band.name for described in self.image.bands)
         return (
-            f"dataset.json lists {len(self.image.bands)} bands ({names}), but {held}. List one band per channel, in "
+            f"dataset.json lists {self.num_bands} bands ({names}), but {held}. List one band per channel, in "
             "the order of the raster."
         )
 
@@ -165,5 +181,5 @@ def _period(timestamp: str) -> Period:
     if period := parse_period(timestamp):
         return period
     # Years that mean "no date" in the header of a file were written here on purpose.
-    value = parse_datetime(timestamp)
+    value = cast(datetime, parse_datetime(timestamp))
     return Period(value, value, value)

@@ -178,8 +178,8 @@ def readings(dataset: "FolderDataset") -> list[dict[str, Any]]:
     for record in dataset.samples:
         series = record.series
         located = series.crs is not None and series.transform is not None
-        for image, acquisition, dtype in zip(record.images, series.acquisitions, record.dtypes, strict=True):
-            reading = _reading(image, acquisition.bands, dtype)
+        for image, acquisition in zip(record.images, series.acquisitions, strict=True):
+            reading = _reading(image, acquisition.bands)
             if reading not in found:
                 found.append(reading)
                 distances.append(set())
@@ -191,19 +191,14 @@ def readings(dataset: "FolderDataset") -> list[dict[str, Any]]:
     ]
 
 
-def _reading(image: ImageRecord, bands: Sequence[Band], dtype: str) -> dict[str, Any]:
+def _reading(image: ImageRecord, bands: Sequence[Band]) -> dict[str, Any]:
     """The reading of one image, without its distance."""
-    entries = list(image.bands)
-    if len(entries) > len(bands):
-        # dataset.json lists bands too that the raster marks as bad.
-        described = {entry.band.name: entry for entry in entries}
-        entries = [described[band.name] for band in bands]
     return {
         "bands": [band.to_dict() for band in bands],
-        "dtype": dtype,
-        "scale": _listed(entry.scale for entry in entries),
-        "offset": _listed(entry.offset for entry in entries),
-        "nodata": _listed(entry.nodata for entry in entries),
+        "dtype": image.dtype,
+        "scale": _listed(entry.scale for entry in image.bands),
+        "offset": _listed(entry.offset for entry in image.bands),
+        "nodata": _listed(entry.nodata for entry in image.bands),
     }
 
 

@@ -561,6 +561,41 @@ def test_errors_in_the_arguments(folder, arguments, named):
         folder.open(**arguments)
 
 
+def test_a_split_without_labels_for_a_task_names_both(folder):
+    folder.json["tasks"] = ["semantic_segmentation", "semantic_change_detection"]
+    with pytest.raises(DatasetError, match="no sample of split 'train' has labels for semantic_change_detection"):
+        folder.open(tasks=["semantic_change_detection"])
+
+
+def test_classes_are_counted_over_all_maps_of_a_task(folder):
+    folder.json |= {"tasks": ["semantic_segmentation"]}
+    labels = {"semantic_per_time": folder.per_time([0], [1])}
+    folder.json["samples"] = [folder.sample("a", ["t0", "t1"], labels)]
+    maps = np.stack([folder.labels["map0"], folder.labels["map1"]])
+    expected = [int((maps == number).sum()) for number in (40, 3, 7)]
+    assert folder.open(crop_size=4).count_classes("semantic_segmentation").tolist() == expected
+
+
+def test_tiles_cover_each_pixel_once(folder):
+    stored = folder.images["t0"].copy()
+    stored[:, :3] = -1
+    write(folder.root / "images/t0.tif", stored, nodata=-1)
+    dataset = folder.open()
+    tiles = Tiles(dataset, "semantic_segmentation", 10)
+    whole = dataset[0]
+    labels = np.full(whole.labels.shape, 99, np.uint8)
+    for number in range(len(tiles)):
+        _, (row, column, height, width) = tiles.windows[number]
+        assert tiles[number].series.size == (height, width)
+        labels[:, row : row + height, column : column + width] = tiles[number].labels
+    assert (labels[:, :3] == 255).all(), "what no date shows cannot be predicted"
+    np.testing.assert_array_equal(labels[:, 3:], whole.labels[:, 3:])
+    with pytest.raises(DatasetError, match="size must be 1 pixel or more, got 0"):
+        Tiles(dataset, "semantic_segmentation", 0)
+    with pytest.raises(DatasetError, match="epoch must be 0 or more, got -1"):
+        dataset.set_epoch(-1)
+
+
 def test_a_folder_without_a_readable_description(tmp_path):
     with pytest.raises(DatasetError, match="does not exist"):
         FolderDataset(tmp_path, "train")
@@ -645,7 +680,7 @@ def test_every_split_of_the_corpus_loads():
             for index in (0, len(dataset) - 1):
                 sample = dataset[index]
                 assert sample.labels.shape == (len(sample.outputs), *sample.series.size)
-                assert all(valid.any() for valid in sample.series.valid)
+                assert any(valid.any() for valid in sample.series.valid)
                 assert (sample.labels != 255).any()
 
 

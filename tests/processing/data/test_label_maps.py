@@ -133,7 +133,8 @@ def test_maps_that_lie_on_the_grid_of_the_images_are_read(tmp_path, ids, transfo
         # The same numbers, half a zone of UTM away.
         (GRID, "EPSG:32634", sample()),
         (Affine(1, 0, 500_000, 0, -1, 5_000_000), UTM33, sample()),
-        (GRID, "EPSG:4978", sample()),
+        # From this one no way leads to UTM.
+        (GRID, 'LOCAL_CS["survey of a mine",UNIT["metre",1]]', sample()),
         (GRID, UTM33, sample(Affine(10, 0, 500_000, 0, 0, 5_000_000))),
     ],
 )

@@ -8,6 +8,8 @@ import pytest
 from stsun_processing.data.band_lists import read_band_lists
 from stsun_processing.data.samples import ImageRecord
 from stsun_processing.data.statements import DatasetStatements
+from stsun_processing.rasters.opening import Layer
+from stsun_processing.rasters.physical import Channel
 from stsun_processing.rasters.records import BandStatements, RasterError, Scaling, Stated, Statements
 
 DOCUMENT = {
@@ -99,8 +101,10 @@ def test_bands_that_the_raster_marks_as_bad_may_be_left_out_of_the_list():
     good = BandStatements(bad=(Stated(False, "ENVI header bbl"),))
     stated = describe().states(Raster(dtypes=("uint16",) * 4, own=(good, bad, good, good), count=4))
     assert [band.names[0].value if band.names else None for band in stated.bands] == ["B03", None, "B11", "ST"]
-    listed = describe().states(Raster(own=(good, bad, good)))
-    assert all(band.names for band in listed.bands)
+    listed = describe()
+    assert all(band.names for band in listed.states(Raster(own=(good, bad, good))).bands)
+    read = listed.read_bands([Layer("a.tif", (Channel(1), Channel(3)))])
+    assert [entry.band.name for entry in read] == ["B03", "ST"]
 
 
 def test_another_number_of_bands_is_an_error_that_names_both():
@@ -118,10 +122,12 @@ def test_rasters_of_one_image_have_its_bands_one_after_another():
     second = Raster("folder/2.tif", ("float32",), (BandStatements(),))
     for _ in range(2):
         assert [band.names[0].value for band in described.states(first).bands] == ["B03", "B11"]
+    layer = Layer("folder/1.tif", (Channel(1), Channel(2)))
     with pytest.raises(RasterError, match=r"lists 3 bands .*, but folder holds 2"):
-        described.check_complete()
+        described.read_bands([layer])
     assert [band.names[0].value for band in described.states(second).bands] == ["ST"]
-    described.check_complete()
+    read = described.read_bands([layer, Layer("folder/2.tif", (Channel(1),))])
+    assert [entry.band.name for entry in read] == ["B03", "B11", "ST"]
     assert described.dtype == "float32"
     with pytest.raises(RasterError, match=r"lists 3 bands .*, but folder holds more \(up to folder/3.tif\)"):
         described.states(Raster("folder/3.tif", ("uint16",), (BandStatements(),)))
