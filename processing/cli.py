@@ -181,7 +181,7 @@ def _open(arguments: argparse.Namespace, readings: Mapping[str, Any] | None = No
         num_dates=arguments.num_dates,
         grid=arguments.grid,
         resampling=arguments.resampling,
-        readings=readings or (),
+        readings=readings,
     )
 
 
