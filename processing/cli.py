@@ -70,10 +70,11 @@ def _by_date(values: list[Any] | None) -> list[Any] | None:
 
 def _numbers(values: list[Any] | None) -> Any:
     """One number for all bands, one per band, or one list of these per date; `None` = as the files state."""
-    parted = _by_date(values)
-    if parted is None or parted is not values:
-        return parted and [None if date == [None] else date for date in parted]
-    return parted[0] if len(parted) == 1 else parted
+    if values is None:
+        return None
+    if _NEXT_DATE in values:
+        return [None if date == [None] else date for date in _by_date(values) or []]
+    return values[0] if len(values) == 1 else values
 
 
 def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
@@ -180,7 +181,7 @@ def _open(arguments: argparse.Namespace, readings: Mapping[str, Any] | None = No
         num_dates=arguments.num_dates,
         grid=arguments.grid,
         resampling=arguments.resampling,
-        readings=readings or (),
+        readings=readings,
     )
 
 

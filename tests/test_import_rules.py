@@ -11,14 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HOMES = {"examples": "examples", "modeling_stsun": "modeling_stsun", "processing": "stsun_processing"}
-# What a checkpoint carries, or a tool of its own: modules that know no wing.
-FLAT = {"evaluate_maps", "image_processing_stsun", "metadata", "metrics", "pipeline_stsun"}
 FACES = {"", "_lazy", "_moved", "cli", "demo"}
+# What a checkpoint carries, or a tool of its own: modules that know no wing.
+FLAT = {path.stem for path in (ROOT / "processing").glob("*.py")} - {*FACES, "__init__"}
+PROCESSOR = {name for name in FLAT if name.endswith("_stsun")} - {"pipeline_stsun"}
 # What the modules of each wing may import of the package, beside their own wing.
 ALLOWED = {
     "rasters": {"metadata"},
-    "scenes": {"rasters", "image_processing_stsun", "metadata"},
-    "data": {"rasters", "image_processing_stsun", "metadata"},
+    "scenes": {"rasters", "metadata", *PROCESSOR},
+    "data": {"rasters", "metadata", *PROCESSOR},
     "synthetic": {"_lazy", "data", "scenes", "rasters", "metadata"},
     "training": {"_lazy", "synthetic", "data", "scenes", "rasters", *FLAT},
     **dict.fromkeys(FLAT, FLAT),

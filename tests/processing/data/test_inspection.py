@@ -103,7 +103,7 @@ def test_the_command_line_tells_by_its_status(folder, capsys):
 
 
 def test_the_command_line_converts(tmp_path, capsys):
-    from tests.processing.data.test_converters import pairs
+    from tests.processing.data.converters.layouts import pairs
 
     pairs(tmp_path / "source", "train", ["train_1"])
     target = tmp_path / "target"

@@ -61,9 +61,10 @@ def test_a_checkpoint_keeps_what_it_knows_of_files_and_learns_those_of_new_sourc
     sources = open_sources(arguments(folder))
     model, processor = build_model(arguments(folder), sources)
     assert processor.readings == sources.readings
-    processor.readings = processor.readings | {"older": [{"bands": [], "dtype": "uint8"}]}
+    older = {"older": sources.readings["made"]}
+    processor.readings = processor.readings | older
     model.save_pretrained(tmp_path / "old")
     processor.save_pretrained(tmp_path / "old")
     sources.readings["made"] = sources.readings["made"] * 2
     _, again = build_model(arguments(folder, model=str(tmp_path / "old")), sources)
-    assert again.readings == {"older": [{"bands": [], "dtype": "uint8"}], "made": sources.readings["made"]}
+    assert again.readings == older | {"made": sources.readings["made"]}

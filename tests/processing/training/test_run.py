@@ -85,11 +85,12 @@ def test_dates_that_only_the_data_set_states_are_named(folder):
     assert asked.dates == ["2021-07-23T10:00:00", None]
 
 
-def test_a_date_that_the_data_set_does_not_believe_is_unknown(folder):
+def test_dates_that_the_files_state_need_no_argument(folder):
     with rasterio.open(folder.root / "images/t0.tif", "r+") as raster:
         raster.update_tags(TIMESTAMP="2020-01-01")
+    folder.json["samples"] = [folder.sample("a", ["t0"], {"semantic": "labels/semantic.tif"}, ["2020-01-01"])]
     _, asked = command(folder)
-    assert asked.dates == [None]
+    assert asked.dates is None
 
 
 def test_a_resolution_of_its_own_is_named(folder):
