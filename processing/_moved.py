@@ -31,7 +31,7 @@ _MODULES = {
     "converters": ("data.converters",),
     "dataset_description": ("data.description",),
     "dataset_inspection": ("data.inspection",),
-    "datasets": ("data.datasets",),
+    "datasets": ("data.datasets", "data.reader", "data.sampling", "data.samples", "data.statistics"),
     "inference": ("scenes.checkpoints", "scenes.predictor", "scenes.scene_files"),
     "optimization": ("training.optimization",),
     "raster": ("rasters.series", "rasters.report", "rasters.checks"),

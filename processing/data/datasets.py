@@ -31,20 +31,7 @@ from .description import DatasetDescription
 from .fields import DatasetError
 from .label_summary import LabelSummary
 from .reader import SampleReader
-from .samples import SampleRecord, Window
-from .statistics import band_statistics, num_channels, readings
-
-__all__ = [
-    "FolderDataset",
-    "Sample",
-    "SampleReader",
-    "Tiles",
-    "Window",
-    "band_statistics",
-    "crop_window",
-    "labelled_pixel",
-    "readings",
-]
+from .samples import SampleRecord, Window, num_channels
 
 # Pixels of a sample that is read whole and kept.
 _SMALL_BYTES = 2**25

@@ -230,3 +230,8 @@ def _sorted_maps(
     """Maps of images that are put into another order, sorted by the images that they describe."""
     position = {index: place for place, index in enumerate(order)}
     return sorted((tuple(sorted(position[index] for index in output)), path) for output, path in maps)
+
+
+def num_channels(record: SampleRecord) -> int:
+    """Bands of all dates together."""
+    return sum(len(acquisition.bands) for acquisition in record.series.acquisitions)

@@ -17,17 +17,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..metadata import Band, ImageSeries
+from .datasets import FolderDataset
 from .fields import DatasetError
 from .reader import SampleReader
-from .samples import ImageRecord, SampleRecord
-
-if TYPE_CHECKING:
-    from .datasets import FolderDataset
+from .samples import ImageRecord, SampleRecord, num_channels
 
 # Values of an image that statistics hold at once (float32, 64 MiB).
 _MAX_VALUES = 2**24
@@ -71,7 +69,7 @@ class _Moments:
         return {**known, "mean": float(self.mean), "std": float(np.sqrt(self.squares / self.count))}
 
 
-def band_statistics(dataset: "FolderDataset") -> list[dict[str, Any]]:
+def band_statistics(dataset: FolderDataset) -> list[dict[str, Any]]:
     """Mean and standard deviation of each physical band over the valid pixels of all images of a split.
 
     Bands of equal type, centre and unit are one band, whatever their names, unless an image holds several of them; what
@@ -137,11 +135,6 @@ def _add_date(part: ImageSeries, date: int, moments: dict[_Physics, _Moments], b
         moments[_physics(band, by_name)].add(values.astype(np.float64))
 
 
-def num_channels(record: SampleRecord) -> int:
-    """Bands of all dates together."""
-    return sum(len(acquisition.bands) for acquisition in record.series.acquisitions)
-
-
 def _band_lists(samples: Iterable[SampleRecord]) -> dict[tuple[Band, ...], None]:
     """The distinct bands of images, in the order in which they are met."""
     return {acquisition.bands: None for record in samples for acquisition in record.series.acquisitions}
@@ -162,7 +155,7 @@ def _physics(band: Band, by_name: Collection[_Physics]) -> _Physics:
     return (*physics[:3], band.name) if physics in by_name else physics
 
 
-def readings(dataset: "FolderDataset") -> list[dict[str, Any]]:
+def readings(dataset: FolderDataset) -> list[dict[str, Any]]:
     """How files like those of a split are read, where they do not say it themselves.
 
     Args:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..data.augmentation import Augmentation
-from ..data.datasets import FolderDataset, Sample, band_statistics, readings
+from ..data.datasets import FolderDataset, Sample
 from ..data.description import DatasetDescription
 from ..data.sampling import MixtureBatchSampler, MixtureDataset
+from ..data.statistics import band_statistics, readings
 from ..synthetic.dataset import SyntheticDataset
 from .arguments import FinetuneArguments, TrainingError
 

@@ -9,9 +9,10 @@ import pytest
 import rasterio
 from PIL import Image
 
-from stsun_processing.data.datasets import FolderDataset, band_statistics
+from stsun_processing.data.datasets import FolderDataset
 from stsun_processing.data.description import DatasetDescription, DatasetError
 from stsun_processing.data.inspection import inspect_dataset
+from stsun_processing.data.statistics import band_statistics
 from tests.processing.data.test_datasets import HEIGHT, SHIFTED, WIDTH, Folder, image, write
 
 LABEL = "labels/train.tif"

@@ -15,8 +15,9 @@ import torch
 from affine import Affine
 
 from stsun_processing.data import statistics as statistics_module
-from stsun_processing.data.datasets import FolderDataset, Tiles, band_statistics
+from stsun_processing.data.datasets import FolderDataset, Tiles
 from stsun_processing.data.description import DatasetError
+from stsun_processing.data.statistics import band_statistics
 from stsun_processing.metadata import TASKS
 
 HEIGHT, WIDTH = 23, 31

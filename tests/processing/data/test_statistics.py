@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from stsun_processing.data import statistics as statistics_module
-from stsun_processing.data.datasets import FolderDataset, band_statistics, readings
+from stsun_processing.data.datasets import FolderDataset
 from stsun_processing.data.description import DatasetError
+from stsun_processing.data.statistics import band_statistics, readings
 from tests.processing.data.test_datasets import HEIGHT, RADAR, WIDTH, Folder, image, write
 
 LABELS = {"semantic": "labels/semantic.tif"}

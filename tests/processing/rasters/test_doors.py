@@ -224,7 +224,8 @@ def rioxarray_of_a_file(folder, **options):
     import rioxarray
 
     path = write(folder / "a.tif", numbers(), names=NAMES, tags=TAGS)
-    return read_series(rioxarray.open_rasterio(path, **options))
+    # rioxarray mixes the tags of the file with those of its first band, which may be another date.
+    return read_series(rioxarray.open_rasterio(path, **options), dates=[DATE])
 
 
 def rioxarray_masked(folder):

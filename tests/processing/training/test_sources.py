@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stsun_processing import FolderDataset
-from stsun_processing.data.datasets import readings
+from stsun_processing.data.statistics import readings
 from stsun_processing.training.arguments import TrainingError
 from stsun_processing.training.sources import Sources, build_mixture, build_sampler, open_sources
 from tests.processing.data.test_datasets import HEIGHT, WIDTH, write
