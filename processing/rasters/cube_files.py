@@ -18,7 +18,7 @@ import os
 import posixpath
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +116,8 @@ def open_cube(path: str, name: str, chosen: Sequence[str] | None) -> tuple["Data
             of its variables. `None` = all.
 
     Returns:
-        Its numbers as they are stored, with the coordinates of the groups around it; and `chosen`
-        without the group.
+        Its numbers as they are stored, with the coordinates of the groups around it, variables of Zarr stores in
+        natural order of their names; and `chosen` without the group.
 
     Raises:
         RasterError: it cannot be opened, or only groups inside of it hold rasters.
@@ -127,29 +127,41 @@ def open_cube(path: str, name: str, chosen: Sequence[str] | None) -> tuple["Data
         file, array = os.path.split(file.rstrip("/\\"))
         part = (array,)
     group, own = _split_group(name, chosen if part is None else part)
-    dataset = _open_with_ancestors(file, group, name)
-    rasters = [str(variable) for variable in raster_variables(dataset)]
-    if not rasters and (groups := _groups_with_rasters(file, group)):
-        dataset.close()
-        raise RasterError(
-            f"{name} holds no raster itself, but its groups do: {abridged(groups)}. Name the variables "
-            f"of one with parts=['{groups[0]}/...'] (--parts), or '{groups[0]}/' for all of them; in a "
-            "Zarr store, the path of a group will do."
-        )
-    if part is None:
-        return dataset, own
-    if own is not None:
-        dataset = _only(dataset, name, own)
-    return dataset, chosen
+    opened = _open(file, group, name)
+    try:
+        dataset = _with_ancestors(opened, file, group, name)
+        rasters = raster_variables(dataset)
+        if not rasters and (groups := _groups_with_rasters(file, group)):
+            raise RasterError(
+                f"{name} holds no raster itself, but its groups do: {abridged(groups)}. Name the variables "
+                f"of one with parts=['{groups[0]}/...'] (--parts), or '{groups[0]}/' for all of them; in a "
+                "Zarr store, the path of a group will do."
+            )
+        if _is_zarr(file):
+            dataset = dataset[sorted(dataset.data_vars, key=_natural)]
+        if part is not None and own is not None:
+            dataset = _only(dataset, name, own[0])
+    except RasterError:
+        opened.close()
+        raise
+    if dataset is not opened:
+        # What is derived from a data set does not close it.
+        dataset.set_close(opened.close)
+    return dataset, own if part is None else chosen
 
 
-def _only(dataset: "Dataset", name: str, part: Sequence[str]) -> "Dataset":
+def _only(dataset: "Dataset", name: str, part: str) -> "Dataset":
     """The data set without all other rasters than the one that a path names."""
     rasters = raster_variables(dataset)
-    if part[0] not in map(str, rasters):
-        dataset.close()
-        raise RasterError(f"{name} has no raster {part[0]!r}. It has {abridged(rasters) or 'none'}.")
-    return dataset.drop_vars([variable for variable in rasters if str(variable) != part[0]])
+    if part not in map(str, rasters):
+        raise RasterError(f"{name} has no raster {part!r}. It has {abridged(rasters) or 'none'}.")
+    return dataset.drop_vars([variable for variable in rasters if str(variable) != part])
+
+
+def _natural(name: Hashable) -> list[tuple[int, str]]:
+    """Sort key that puts B2 before B10: Zarr stores keep no order of their arrays."""
+    parts = re.split(r"(\d+)", str(name))
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts if part]
 
 
 def _is_zarr_array(path: str) -> bool:
@@ -182,9 +194,8 @@ def _split_group(name: str, chosen: Sequence[str] | None) -> tuple[str, Sequence
     return groups[0], None if variables == [""] else variables
 
 
-def _open_with_ancestors(path: str, group: str, name: str) -> "Dataset":
+def _with_ancestors(dataset: "Dataset", path: str, group: str, name: str) -> "Dataset":
     """A group with the coordinates and attributes that it shares with the groups around it."""
-    dataset = _open(path, group, name)
     for outer_path, outer_group in _ancestors(path, group):
         with _open(outer_path, outer_group, name) as outer:
             wanted = {*outer.coords, *grid_mappings(dataset, dataset.data_vars)}
@@ -212,11 +223,14 @@ def _ancestors(path: str, group: str) -> Iterator[tuple[str, str]]:
         path = os.path.dirname(path)
 
 
+def _is_zarr(path: str) -> bool:
+    return path.rstrip("/\\").lower().endswith(".zarr") or is_zarr_node(path)
+
+
 def _options(path: str) -> dict[str, Any]:
     """How xarray opens a path: numbers as they are stored, and coordinates wherever they are named."""
-    is_zarr = path.rstrip("/\\").lower().endswith(".zarr") or is_zarr_node(path)
     return {
-        "engine": "zarr" if is_zarr else None,
+        "engine": "zarr" if _is_zarr(path) else None,
         "mask_and_scale": False,
         "decode_timedelta": False,
         "decode_coords": "all",

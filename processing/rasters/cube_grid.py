@@ -240,9 +240,10 @@ def _axis(
     dataset: "Dataset", dim: Hashable, name: str, crs: CRS | None, stated_step: float
 ) -> tuple[float, float] | None:
     """Outer edge of the first pixel, and step, in units of the CRS; `None` if unknown."""
-    coordinate = dataset.coords.get(dim)
-    if coordinate is None or not coordinate.size:
+    # xarray numbers dimensions without coordinates when it is asked for them.
+    if dim not in dataset.coords or not dataset.sizes[dim]:
         return None
+    coordinate = dataset.coords[dim]
     values = np.asarray(coordinate.values)
     if values.ndim != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise RasterError(f"{name} has no numbers as coordinate {dim!r}. Rasters on a regular grid are read.")

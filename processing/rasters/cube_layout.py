@@ -165,14 +165,14 @@ def grid_mappings(dataset: "Dataset", variables: Iterable[Hashable]) -> list[str
 
 def is_time(dataset: "Dataset", name: Hashable) -> bool:
     """Whether a dimension or coordinate holds dates."""
-    coordinate = dataset.coords.get(name)
-    attributes = {} if coordinate is None else coordinate.attrs
-    return (
-        str(name).casefold() in _TIME_NAMES
-        or attributes.get("standard_name") == "time"
-        or attributes.get("axis") == "T"
-        or (coordinate is not None and coordinate.dtype.kind == "M")
-    )
+    if str(name).casefold() in _TIME_NAMES:
+        return True
+    # xarray numbers dimensions without coordinates when it is asked for them.
+    if name not in dataset.coords:
+        return False
+    coordinate = dataset.coords[name]
+    is_named = coordinate.attrs.get("standard_name") == "time" or coordinate.attrs.get("axis") == "T"
+    return is_named or coordinate.dtype.kind == "M"
 
 
 def find_layout(dataset: "Dataset", name: str, chosen: Sequence[str] | None) -> Layout:

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     except ImportError:
         pass
 
+# What `rio.set_nodata` states is in no attribute; it gets this one.
+ACCESSOR_NODATA = "rio.nodata"
 # In the order of rioxarray's `nodata`; the first two are those of CF 2.5.1.
-_NODATA_ATTRIBUTES = ("_FillValue", "missing_value", "fill_value", "nodata", "rio.nodata")
+_NODATA_ATTRIBUTES = ("_FillValue", "missing_value", "fill_value", "nodata", ACCESSOR_NODATA)
 _OFFSET_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 # The numbers that netCDF writes before any data are, where no attribute states another (NC_FILL_* of
 # netcdf.h). Bytes have none: all of their values may be data.
@@ -207,6 +209,18 @@ def nodata_of(variable: "DataArray", band: CubeBand, packing: Packing) -> tuple[
         found.append(Stated(_NETCDF_FILL[packing.stored.name], "netCDF's default fill value"))
     distinct = {repr(one.value): one for one in reversed(found)}
     return tuple(reversed(distinct.values()))
+
+
+def nodata_of_accessor(array: "DataArray") -> float | None:
+    """What `rio.set_nodata` has stated of an array; `None` if nothing, or what attributes state too."""
+    try:
+        nodata = array.rio.nodata
+    except (OverflowError, TypeError, ValueError):
+        # The attribute that it is made from is no number of this type, and is read on its own.
+        return None
+    keys = (*_NODATA_ATTRIBUTES, "nodatavals")
+    stated = [number for key in keys for number in _floats(array.attrs.get(key))]
+    return None if nodata is None or np.isnan(nodata) or nodata in stated else float(nodata)
 
 
 def _floats(value: Any) -> list[float]:

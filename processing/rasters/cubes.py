@@ -24,7 +24,7 @@ from rasterio.windows import Window
 from .cube_files import XARRAY_ERRORS, cube_name, import_xarray, is_cube, is_xarray, open_cube
 from .cube_grid import georeference
 from .cube_layout import UNNAMED, CubeBand, find_layout, raster_variables
-from .cube_numbers import packing_of, unsigned
+from .cube_numbers import ACCESSOR_NODATA, nodata_of_accessor, packing_of, unsigned
 from .cube_statements import states_of
 from .records import RasterError, Scaling, Statements, abridged
 
@@ -70,18 +70,18 @@ class Cube:
         self._path = ""
         if isinstance(source, str):
             self._path, _ = cube_name(source)
-            self._dataset, variables = open_cube(source, name, variables)
+            self._opened, variables = open_cube(source, name, variables)
         else:
-            self._dataset = _as_dataset(source, name, xarray)
-            self._path = _origin(self._dataset)
+            self._opened = _as_dataset(source, name, xarray)
+            self._path = _origin(self._opened)
+        self._last: tuple[Window, list[np.ndarray]] | None = None
         try:
-            self._dataset = _with_decoded_coordinates(self._dataset, xarray)
+            self._dataset = _with_decoded_coordinates(self._opened, xarray)
             self._layout = find_layout(self._dataset, name, variables)
             self._georeference = georeference(self._dataset, self._layout, name, self._is_file)
         except RasterError:
             self.close()
             raise
-        self._last: tuple[Window, list[np.ndarray]] | None = None
 
     @property
     def path(self) -> str:
@@ -216,7 +216,7 @@ class Cube:
     def close(self) -> None:
         """Closes the file, but no object of the caller's."""
         if self._is_file:
-            self._dataset.close()
+            self._opened.close()
         self._last = None
 
 
@@ -237,14 +237,9 @@ def _as_dataset(source: "Dataset | DataArray | DataTree", name: str, xarray: Any
 
 
 def _array_as_dataset(array: "DataArray") -> "Dataset":
-    try:
-        nodata = array.rio.nodata
-    except (OverflowError, TypeError, ValueError):
-        # The attribute that it is made from is read on its own.
-        nodata = None
-    if nodata is not None and nodata == nodata:
-        # What `rio.set_nodata` states is in no attribute.
-        array = array.assign_attrs({"rio.nodata": nodata})
+    nodata = nodata_of_accessor(array)
+    if nodata is not None:
+        array = array.assign_attrs({ACCESSOR_NODATA: nodata})
     name = UNNAMED if array.name is None or array.name in array.coords else array.name
     dataset: Dataset = array.to_dataset(name=name)
     return dataset
