@@ -26,8 +26,10 @@ RASTER_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".nc", ".hdf", ".h5"),
 )
 
-# Words in names of files that go with bands and are none: quality flags, scene classes, pictures, layers of the air.
-_OTHER_FILE = re.compile(r"qa\d*|mtl|scl|tci|aot|wvp|fmask|udm2?", re.IGNORECASE)
+# Words in names of files that go with bands and are none: quality flags, scene classes, pictures, layers of the air,
+# angles of sun and view.
+_OTHER_FILE = re.compile(r"qa\d*|mtl|scl|tci|aot|wvp|fmask|udm2?|s[az]a|v[az]a", re.IGNORECASE)
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def folder_entry(path: str, parts: Sequence[str] | None) -> Entry:
@@ -38,8 +40,8 @@ def folder_entry(path: str, parts: Sequence[str] | None) -> Entry:
     Args:
         path: the folder.
         parts: the files to read, in this order: names, stems, or what stands after a separator in them (`B04` for
-            `scene_B04.tif`); `None` = all rasters, in natural order of their names, without quality flags and
-            pictures where the others are named like bands.
+            `scene_B04.tif`); `None` = all rasters, in natural order of their names; where the others are named
+            like bands, without quality flags, scene classes, angles and previews.
 
     Raises:
         RasterError: there is no raster, or `parts` names none or several.
@@ -53,7 +55,9 @@ def folder_entry(path: str, parts: Sequence[str] | None) -> Entry:
         )
     if parts is not None:
         return Entry(tuple(Part(os.path.join(path, name)) for name in choose(path, parts, names)))
-    bands = [name for name in names if not _is_other(name)]
+    pictures = [name for name in names if name.lower().endswith(_PICTURE_SUFFIXES)]
+    previews = [name for name in pictures if len(pictures) < len(names) and not _names_band(name)]
+    bands = [name for name in names if not _is_other(name) and name not in previews]
     if not bands or len(bands) == len(names) or not all(map(_names_band, bands)):
         return Entry(tuple(Part(os.path.join(path, name)) for name in names))
     others = [name for name in names if name not in bands]

@@ -133,6 +133,7 @@ def landsat(roles=("data",)):
             "raster:bands": [{"nodata": -9999, "data_type": "int16", "unit": unit, "scale": 0.001}],
         }
     properties = {"platform": "landsat-9", "instruments": ["oli", "tirs"], "gsd": 30}
+    properties["datetime"] = "2022-01-29T15:28:34.396428Z"
     return item(properties, assets, id="LC09_L2SP_010065_20220129_02_T1")
 
 

@@ -36,7 +36,7 @@ def test_hidden_files_do_not_count(fill):
         (["t_B02_10m.tif", "t_B8A_20m.tif"], ["t_SCL_20m.tif", "t_TCI_10m.tif"]),
         (["x_SR_B4.tif"], ["x_QA_PIXEL.tif", "x_SR_QA_AEROSOL.tif"]),
         (["red.tif", "nir.tif"], ["QA60.tif", "udm2.tif"]),
-        (["HLS.B04.tif"], ["HLS.Fmask.tif"]),
+        (["HLS.v2.0.B04.tif"], ["HLS.v2.0.Fmask.tif", "HLS.v2.0.SAA.tif", "HLS.v2.0.VZA.tif", "HLS.v2.0.jpg"]),
     ],
 )
 def test_files_beside_bands_that_measure_nothing_are_left_out_with_a_note(fill, bands, others):
@@ -46,7 +46,13 @@ def test_files_beside_bands_that_measure_nothing_are_left_out_with_a_note(fill, 
     assert all(name in note for name in [*others, "--parts"])
 
 
-@pytest.mark.parametrize("files", [["image.tif", "image_QA.tif"], ["QA.tif", "SCL.tif"], ["Qatar_B04.tif", "B03.tif"]])
+@pytest.mark.parametrize(
+    "files",
+    [
+        *(["image.tif", "image_QA.tif"], ["QA.tif", "SCL.tif"], ["Qatar_B04.tif", "B03.tif"]),
+        *(["red.png", "nir.png"], ["red.tif", "nir.png"], ["image.tif", "image.jpg"]),
+    ],
+)
 def test_nothing_is_left_out_where_the_others_are_not_named_like_bands(fill, files):
     entry = folder_entry(fill(*files), None)
     assert set(names(entry)) == set(files)

@@ -11,6 +11,7 @@ from rasterio import Affine
 
 from stsun_processing import RasterError, open_series, read_series
 from stsun_processing.metadata import Band
+from tests.processing.rasters import stac_items
 from tests.processing.rasters.raster_files import RED, fact, ramp, write
 
 # As Earth Search v1 describes Sentinel-2 L2A, cut down to what matters here (STAC 1.0, EO and raster extensions).
@@ -193,3 +194,27 @@ def test_nodata_of_the_item_is_met_in_the_file_s_own_precision(item, save, tmp_p
     target = write(tmp_path / "grid.tif", np.ones((1, 2, 6), "uint8"), transform=Affine(5, 0, 500000, 0, -5, 5000000))
     warped = read_series(save(item), parts=["red"], grid=target, resampling="nearest")
     assert warped.valid[0].tolist() == [[False, False, True, True, True, True]] * 2
+
+
+@pytest.mark.parametrize(
+    ("item", "bands", "values"),
+    [
+        (stac_items.earth_search(), 12, {"reflectance": 0.3}),
+        (stac_items.planetary_computer_sentinel_2(), 12, {"reflectance": 0.2}),
+        (stac_items.copernicus(), 12, {"reflectance": 0.2}),
+        # USGS: 3000 x 0.0000275 - 0.2, and 3000 x 0.00341802 + 149 K.
+        (stac_items.landsat(), 4, {"reflectance": -0.1175, "K": 159.25406}),
+        (stac_items.sentinel_1(), 2, {None: 3000}),
+    ],
+    ids=["Earth Search", "Planetary Computer", "Copernicus", "Landsat", "Sentinel-1"],
+)
+def test_items_of_catalogues_give_physical_values(tmp_path, item, bands, values):
+    for key, asset in item["assets"].items():
+        asset["href"] = str(tmp_path / f"{key}.tif")
+        write(asset["href"], np.full((1, 3, 3), 3000, "uint16"))
+    series = read_series(item)
+    read = series.acquisitions[0].bands
+    assert len(read) == bands
+    assert {band.unit for band in read} == set(values)
+    for band, pixels in zip(read, series.pixels[0], strict=True):
+        np.testing.assert_allclose(pixels, values[band.unit], rtol=1e-5)
