@@ -34,7 +34,7 @@ _MODULES = {
     "datasets": ("data.datasets", "data.reader", "data.sampling", "data.samples", "data.statistics"),
     "inference": ("scenes.checkpoints", "scenes.predictor", "scenes.scene_files"),
     "optimization": ("training.optimization",),
-    "raster": ("rasters.series", "rasters.report", "rasters.checks"),
+    "raster": ("rasters.series", "rasters.raster_series", "rasters.report", "rasters.checks"),
     "raster_metadata": ("rasters.records",),
     "raster_output": ("scenes.raster_output",),
     "sampling": ("data.sampling",),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .rasters.series import RasterSeries
+    from .rasters.raster_series import RasterSeries
 
 # Everything heavy is imported by the command that needs it: `stsun --help` must not wait for torch.
 

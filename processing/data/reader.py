@@ -32,7 +32,7 @@ from .open_files import OPEN_FILES
 from .samples import ImageRecord, SampleRecord, Window, date_order
 
 if TYPE_CHECKING:
-    from ..rasters.series import RasterSeries
+    from ..rasters.raster_series import RasterSeries
     from .label_maps import LabelMap
 
 

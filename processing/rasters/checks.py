@@ -16,16 +16,13 @@
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rasterio.windows import Window
 
 from .gdal_file import GdalFile
+from .raster_series import RasterSeries
 from .records import RasterError, RasterSource, abridged
-
-if TYPE_CHECKING:
-    from .series import RasterSeries
 
 _PROBE_PIXELS = 256
 
@@ -59,7 +56,7 @@ def check_complete(path: str | os.PathLike[str]) -> None:
         source.close()
 
 
-def check_has_data(opened: "RasterSeries") -> None:
+def check_has_data(opened: RasterSeries) -> None:
     """Makes sure that a series holds a valid pixel.
 
     Looks into a few places spread over the raster first, and reads all of it only if these are empty.
@@ -90,7 +87,7 @@ def check_has_data(opened: "RasterSeries") -> None:
     raise _no_data(opened, seen)
 
 
-def _no_data(opened: "RasterSeries", seen: Sequence[np.ndarray]) -> RasterError:
+def _no_data(opened: RasterSeries, seen: Sequence[np.ndarray]) -> RasterError:
     empty: dict[str, list[int]] = {}
     for layers, found in zip(opened.layers, seen, strict=True):
         bands = [(layer.path, index) for layer in layers for index in layer.indexes]

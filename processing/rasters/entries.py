@@ -25,7 +25,7 @@ from .gdal_file import GdalFile
 from .georeference import check_coordinates
 from .opening import Handles
 from .products import find_product, folder_entry, product_named
-from .records import Entry, Part, RasterError, abridged
+from .records import Entry, Part, RasterError, RasterSource, abridged
 from .stac import ITEM_SUFFIXES, read_item
 
 if TYPE_CHECKING:
@@ -127,12 +127,24 @@ def open_all(entries: Sequence[Entry], handles: Handles) -> None:
     """Opens each raster once, and refuses those that cannot be used.
 
     Raises:
-        RasterError: a raster cannot be opened, lies on no map, or is named twice with different metadata.
+        RasterError: a raster cannot be opened, lies on no map, holds complex numbers, or is named twice with different
+            metadata.
     """
     for entry in entries:
         for part in entry.parts:
             handles.add(part)
-            check_coordinates(handles.source(part.path))
+            source = handles.source(part.path)
+            check_coordinates(source)
+            _check_numbers(source)
+
+
+def _check_numbers(source: RasterSource) -> None:
+    for index, dtype in zip(source.indexes, source.dtypes, strict=True):
+        if "complex" in dtype:
+            raise RasterError(
+                f"Band {index} of {source.path} is of type {dtype}. Complex numbers are not read: convert them first, "
+                "for instance to intensity in decibel."
+            )
 
 
 def slots_of(

@@ -87,6 +87,7 @@ def names_data(dataset: DatasetReader, index: int) -> bool:
         key in ("kind", "polarisation", "polarization", "central_wavelength_um") or _CENTER_KEY.fullmatch(key)
         for key in fields
     )
+    measures |= wavelength_in_name(description) is not None
     is_named = description != "" and "alpha" not in description.casefold() and "mask" not in description.casefold()
     return measures or (is_named and is_counting_name(description) != index)
 

@@ -43,7 +43,7 @@ class GdalFile(RasterSource):
         alpha_is_data: whether a band that is coloured alpha holds data, because the caller names all bands.
 
     Raises:
-        RasterError: the file is missing, empty, no raster, has no band, several pages, or complex numbers.
+        RasterError: the file is missing, empty, no raster, has no band, or several pages.
     """
 
     def __init__(self, path: str, alpha_is_data: bool = False) -> None:
@@ -83,13 +83,6 @@ class GdalFile(RasterSource):
             )
         if not self._indexes:
             self._refuse(f"{path} holds an alpha band and no other. Give a raster with at least one band of data.")
-        for index in self._indexes:
-            dtype = dataset.dtypes[index - 1]
-            if "complex" in dtype:
-                self._refuse(
-                    f"Band {index} of {path} is of type {dtype}. Complex numbers are not read: convert them first, for "
-                    "instance to intensity in decibel."
-                )
 
     def _refuse(self, message: str) -> None:
         self.close()

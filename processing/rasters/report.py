@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from .raster_series import RasterSeries
 from .records import Fact
-from .series import RasterSeries
 
 _MAX_TEXT = 60
 _COLUMNS = (

@@ -11,103 +11,27 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A series of rasters, whole or window by window: [`open_series`] and [`RasterSeries`]."""
+"""[`open_series`]: from paths, items, products, cubes and objects to one series of rasters."""
 
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
-import numpy as np
 from rasterio.enums import Resampling
-from rasterio.windows import Window
 
-from ..metadata import Band, ImageSeries, window_transform
+from ..metadata import Band, ImageSeries
 from .acquisition import ResolvedDate, resolve_date
 from .arguments import Given, check_layout, given_per_date, listed_dates
 from .checks import check_has_data, check_last_block
 from .entries import SeriesEntry, Slot, entries_of, open_all, slots_of, with_alpha_decided
 from .opening import Handles
 from .placing import Placement, place
+from .raster_series import RasterSeries
 from .readings import Reading, Readings, parse_readings
 from .records import Beside, Entry, Fact, RasterError
 from .sensors import Sensor
-
-
-class RasterSeries:
-    """Rasters of one grid as a series whose pixels are read window by window; made by [`open_series`].
-
-    A context manager. It holds open files: use it in the process that opened it.
-
-    Attributes:
-        series: the metadata, an [`ImageSeries`] without pixels.
-        layers: per date, the rasters and how their numbers become physical.
-        date_facts: per date, the report: what is known of each raster and band, and where it came from.
-        files: the local files that it is read from, and that which has its grid.
-        height: rows of the grid.
-        width: columns of the grid.
-    """
-
-    def __init__(self, dates: Sequence[ResolvedDate], placement: Placement, handles: Handles) -> None:
-        acquisitions = tuple(date.acquisition for date in dates)
-        self.series = ImageSeries(acquisitions, crs=placement.crs, transform=placement.transform)
-        self.layers = tuple(date.layers for date in dates)
-        self.date_facts = tuple(date.facts for date in dates)
-        own_files = [name for path in handles.parts for name in handles.source(path).files]
-        self.files = tuple(dict.fromkeys([*own_files, *placement.files]))
-        self.height, self.width = placement.grid.shape
-        self._handles = handles
-
-    @property
-    def facts(self) -> list[Fact]:
-        """The report, date by date."""
-        return [fact for facts in self.date_facts for fact in facts]
-
-    def __enter__(self) -> "RasterSeries":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the files."""
-        self._handles.close()
-
-    def read(self, row: int = 0, column: int = 0, height: int | None = None, width: int | None = None) -> ImageSeries:
-        """Reads a window of all dates.
-
-        Args:
-            row: first row.
-            column: first column.
-            height: rows; `None` = down to the last one.
-            width: columns; `None` = up to the last one.
-
-        Returns:
-            A series with pixels in physical units, NaN where a band is missing (nodata, mask, alpha 0, outside of the
-            valid range, not finite). `valid` is True where every band is there. The transform is that of the window.
-
-        Raises:
-            RasterError: the window does not lie inside the raster, or the file cannot be read.
-        """
-        height = self.height - row if height is None else height
-        width = self.width - column if width is None else width
-        if not (0 <= row < row + height <= self.height and 0 <= column < column + width <= self.width):
-            raise RasterError(
-                f"Window row={row}, column={column}, height={height}, width={width} does not lie inside {self.height} "
-                f"x {self.width} pixels."
-            )
-        window = Window(column, row, width, height)
-        pixels = tuple(self.read_date(date, window) for date in range(len(self.layers)))
-        return replace(self.series, pixels=pixels, transform=window_transform(self.series.transform, row, column))
-
-    def read_date(self, date: int, window: Window) -> np.ndarray:
-        """Physical values (bands, height, width) float32 of one date, NaN = missing."""
-        arrays = [self._handles.read(layer, window) for layer in self.layers[date]]
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def open_series(

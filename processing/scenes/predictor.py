@@ -32,7 +32,8 @@ from modeling_stsun import STSUNForDensePrediction
 from ..image_processing_stsun import BY_KIND, Outputs, STSUNImageProcessor
 from ..metadata import IGNORE_INDEX, ImageSeries
 from ..rasters.entries import PathLike
-from ..rasters.series import RasterSeries, open_series
+from ..rasters.raster_series import RasterSeries
+from ..rasters.series import open_series
 from .tiling import OVERLAP, TILE_SIZE, Block, plan_axis, plan_blocks
 
 # A date that holds no data in so many tiles is not looked at for its unit.

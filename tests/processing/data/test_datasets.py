@@ -320,7 +320,7 @@ def test_the_epoch_reaches_workers_that_outlive_it(folder):
 
 
 def test_crops_read_no_more_than_their_window(folder, monkeypatch):
-    from stsun_processing.rasters.series import RasterSeries
+    from stsun_processing.rasters.raster_series import RasterSeries
 
     big_folder(folder, [(200, 500, 3)])
     dataset = folder.open(crop_size=32, cache_bytes=0)

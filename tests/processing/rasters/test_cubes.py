@@ -228,8 +228,11 @@ def test_cube_next_to_rasters(tmp_path):
         descriptions=("B04", "B08"),
         transform=Affine(20, 0, 500000, 0, -20, 5000000),
     )
-    with pytest.raises(RasterError, match=r"is a cube on another grid.*reproject_match"):
-        open_series([coarse, cube()], sensor="s2", grid="first")
+    # A cube on another grid is warped like any raster: each coarse pixel is one of the four that it covers.
+    fine = read_series([coarse, cube()], sensor="s2", grid="first", resampling="nearest")
+    assert [pixels.shape for pixels in fine.pixels] == [(2, 2, 2)] * 4
+    values = read_series(cube(), sensor="s2").pixels[0][0]
+    assert fine.pixels[1][0, 0, 0] in values[:2, :2]
     target = save(cube(), tmp_path / "grid.nc")
     warped = read_series([coarse, cube()], sensor="s2", grid=target, resampling="nearest")
     assert [pixels.shape for pixels in warped.pixels] == [(2, 4, 5)] * 4
