@@ -35,11 +35,15 @@ _START, _END = "start_datetime", "end_datetime"
 Dates = tuple[Stated[Period], ...]
 
 
-def dates_of_cube(dataset: "Dataset", layout: Layout, name: str) -> tuple[list[Dates], list[Stated[str]]]:
+def dates_of_cube(
+    dataset: "Dataset",
+    layout: Layout,
+    name: str,
+) -> tuple[list[Dates], list[Stated[str]]]:
     """When each date was taken, as coordinates state it.
 
-    Bounds (CF 7.1) stand for their middle, as periods of STAC do; the coordinate, which may lie anywhere in them, is
-    then stated only if it lies outside, so that the contradiction shows.
+    Bounds (CF 7.1) stand for their middle, as periods of STAC do; the coordinate, which may lie
+    anywhere in them, is then stated only if it lies outside, so that the contradiction shows.
 
     Args:
         dataset: the data set.
@@ -65,7 +69,8 @@ def dates_of_cube(dataset: "Dataset", layout: Layout, name: str) -> tuple[list[D
             unread.append(Stated(instant.isoformat(), where))
         stated: Dates = () if period is None else (Stated(period, where),)
         if bounds is not None:
-            ends = [_instant(end, name, bounds) for end in dataset.variables[bounds].values.reshape(-1, 2)[position]]
+            pair = dataset.variables[bounds].values.reshape(-1, 2)[position]
+            ends = [_instant(end, name, bounds) for end in pair]
             stated = _within(ends, stated, f"coordinate {bounds}")
         dates.append(stated or _stac_period(dataset, layout, position))
     return dates, unread
@@ -122,12 +127,13 @@ def _instant(value: Any, name: str, coordinate: Hashable) -> dt.datetime | None:
     """A date of a coordinate in our calendar; `None` if it is missing."""
     if hasattr(value, "change_calendar"):
         try:
-            value = dt.datetime.fromisoformat(value.change_calendar("proleptic_gregorian").isoformat())
+            text = value.change_calendar("proleptic_gregorian").isoformat()
+            value = dt.datetime.fromisoformat(text)
         except ValueError as error:
             raise RasterError(
-                f"{name} has dates of the calendar {value.calendar!r} as coordinate {coordinate!r}, "
-                "which has other days than ours. Convert them (dataset.convert_calendar('standard')) and pass "
-                "the xarray object."
+                f"{name} has dates of the calendar {value.calendar!r} as coordinate "
+                f"{coordinate!r}, which has other days than ours. Convert them "
+                "(dataset.convert_calendar('standard')) and pass the xarray object."
             ) from error
     try:
         if isinstance(value, (np.number, int, float)):
@@ -136,6 +142,6 @@ def _instant(value: Any, name: str, coordinate: Hashable) -> dt.datetime | None:
         return parse_datetime(value) if value == value else None
     except MetadataError as error:
         raise RasterError(
-            f"{name} has {value!r} as coordinate {coordinate!r}, which is not a date. Decode it (xarray.decode_cf) and "
-            "pass the xarray object."
+            f"{name} has {value!r} as coordinate {coordinate!r}, which is not a date. Decode it "
+            "(xarray.decode_cf) and pass the xarray object."
         ) from error

@@ -43,7 +43,7 @@ XARRAY_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 def cube_name(path: str) -> tuple[str, tuple[str, ...] | None]:
-    """The file or store that a path means, and its variables, where GDAL's name of a part gives one.
+    """The file or store that a path means, and the variable that GDAL's name of a part gives.
 
     Args:
         path: a path, or a name as GDAL writes it (`netcdf:FILE:VARIABLE`, `ZARR:"STORE":/array`).
@@ -65,9 +65,10 @@ def cube_name(path: str) -> tuple[str, tuple[str, ...] | None]:
 
 
 def is_cube(path: str) -> bool:
-    """Whether a path is read through xarray: netCDF, Zarr, a node of a Zarr store, or GDAL's name of a part.
+    """Whether a path is read through xarray.
 
-    GDAL alone reads its virtual file systems (`/vsizip/...`).
+    These are netCDF files, Zarr stores and their nodes, and GDAL's names of parts of them. GDAL
+    alone reads its virtual file systems (`/vsizip/...`).
     """
     file, _ = cube_name(path)
     if file.startswith("/vsi"):
@@ -82,7 +83,7 @@ def is_zarr_node(path: str) -> bool:
 
 
 def is_xarray(value: Any) -> bool:
-    """Whether a value is an xarray `Dataset`, `DataArray` or `DataTree`, without importing xarray."""
+    """Whether a value is an xarray `Dataset`, `DataArray` or `DataTree`; does not import xarray."""
     kinds = [f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(value).__mro__]
     return not {"xarray.Dataset", "xarray.DataArray", "xarray.DataTree"}.isdisjoint(kinds)
 
@@ -101,12 +102,16 @@ def import_xarray(name: str) -> Any:
         return import_module("xarray")
     except ImportError as error:
         raise RasterError(
-            f"{name} is read through xarray, but {error.name} is not installed. Install the extra with "
-            "pip install 'stsun[xarray]'."
+            f"{name} is read through xarray, but {error.name} is not installed. Install the extra "
+            "with pip install 'stsun[xarray]'."
         ) from error
 
 
-def open_cube(path: str, name: str, chosen: Sequence[str] | None) -> tuple["Dataset", Sequence[str] | None]:
+def open_cube(
+    path: str,
+    name: str,
+    chosen: Sequence[str] | None,
+) -> tuple["Dataset", Sequence[str] | None]:
     """Opens a file, a store, or what lies in it.
 
     Args:
@@ -116,8 +121,8 @@ def open_cube(path: str, name: str, chosen: Sequence[str] | None) -> tuple["Data
             of its variables. `None` = all.
 
     Returns:
-        Its numbers as they are stored, with the coordinates of the groups around it, variables of Zarr stores in
-        natural order of their names; and `chosen` without the group.
+        Its numbers as they are stored, with the coordinates of the groups around it, and variables
+        of Zarr stores in natural order of their names; then `chosen` without the group.
 
     Raises:
         RasterError: it cannot be opened, or only groups inside of it hold rasters.
@@ -133,9 +138,9 @@ def open_cube(path: str, name: str, chosen: Sequence[str] | None) -> tuple["Data
         rasters = raster_variables(dataset)
         if not rasters and (groups := _groups_with_rasters(file, group)):
             raise RasterError(
-                f"{name} holds no raster itself, but its groups do: {abridged(groups)}. Name the variables "
-                f"of one with parts=['{groups[0]}/...'] (--parts), or '{groups[0]}/' for all of them; in a "
-                "Zarr store, the path of a group will do."
+                f"{name} holds no raster itself, but its groups do: {abridged(groups)}. Name the "
+                f"variables of one with parts=['{groups[0]}/...'] (--parts), or '{groups[0]}/' for "
+                "all of them; in a Zarr store, the path of a group will do."
             )
         if _is_zarr(file):
             dataset = dataset[sorted(dataset.data_vars, key=_natural)]
@@ -187,8 +192,8 @@ def _split_group(name: str, chosen: Sequence[str] | None) -> tuple[str, Sequence
     groups = list(dict.fromkeys(group for group, _ in pairs))
     if len(groups) > 1:
         raise RasterError(
-            f"Variables of several groups of {name} were named ({abridged(map(repr, groups))}), which "
-            "may lie on different grids. Give each group an entry of its own in paths."
+            f"Variables of several groups of {name} were named ({abridged(map(repr, groups))}), "
+            "which may lie on different grids. Give each group an entry of its own in paths."
         )
     variables = [variable for _, variable in pairs]
     return groups[0], None if variables == [""] else variables
@@ -228,7 +233,7 @@ def _is_zarr(path: str) -> bool:
 
 
 def _options(path: str) -> dict[str, Any]:
-    """How xarray opens a path: numbers as they are stored, and coordinates wherever they are named."""
+    """How xarray opens a path: numbers as they are stored, coordinates wherever they are named."""
     return {
         "engine": "zarr" if _is_zarr(path) else None,
         "mask_and_scale": False,
@@ -249,8 +254,8 @@ def _open(path: str, group: str, name: str) -> "Dataset":
             return dataset
     except ImportError as error:
         raise RasterError(
-            f"{name} cannot be opened, as {error.name or error} is missing or too old. Install the extra "
-            "with pip install -U 'stsun[xarray]'."
+            f"{name} cannot be opened, as {error.name or error} is missing or too old. Install the "
+            "extra with pip install -U 'stsun[xarray]'."
         ) from error
     except XARRAY_ERRORS as error:
         where = f"Group {group!r} of {name}" if group else name

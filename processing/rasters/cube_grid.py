@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     except ImportError:
         pass
 
-# Coordinates are stored rounded: steps and grids that differ by less than this share of a pixel are the same.
+# Coordinates are stored rounded: what differs by less than this share of a pixel is the same.
 _TOLERANCE_PIXELS = 0.01
 # Pixel sizes that differ by less than this share are one.
 _STEP = 1e-6
@@ -107,8 +107,8 @@ def _grid_mapping(dataset: "Dataset", layout: Layout, name: str) -> Hashable | N
     named = grid_mappings(dataset, [band.variable for band in layout.bands])
     if len(named) > 1:
         raise RasterError(
-            f"{name} has variables on several grid mappings ({abridged(named)}). Name those of one to "
-            "read with parts=[...] (--parts)."
+            f"{name} has variables on several grid mappings ({abridged(named)}). Name those of one "
+            "to read with parts=[...] (--parts)."
         )
     if not named:
         # The name that rioxarray gives it.
@@ -129,7 +129,10 @@ def _crs(dataset: "Dataset", layout: Layout, name: str, mapping: Hashable | None
         try:
             stated.append((_read_crs(value), source))
         except (CRSError, ValueError, TypeError, RuntimeError) as error:
-            raise RasterError(f"{name} has a coordinate system that cannot be read ({source}): {error}") from error
+            raise RasterError(
+                f"{name} has a coordinate system that cannot be read ({source}): {error} Write it "
+                "again (dataset.rio.write_crs) and pass the xarray object."
+            ) from error
     for other, source in stated[1:]:
         codes = stated[0][0].to_epsg(), other.to_epsg()
         if None not in codes and codes[0] != codes[1]:
@@ -141,7 +144,11 @@ def _crs(dataset: "Dataset", layout: Layout, name: str, mapping: Hashable | None
     return stated[0][0] if stated else None
 
 
-def _stated_crs(dataset: "Dataset", layout: Layout, mapping: Hashable | None) -> Iterator[tuple[Any, str]]:
+def _stated_crs(
+    dataset: "Dataset",
+    layout: Layout,
+    mapping: Hashable | None,
+) -> Iterator[tuple[Any, str]]:
     """What states a CRS, and where."""
     if mapping is not None and not _CF_CRS.isdisjoint(dataset.variables[mapping].attrs):
         yield dataset.variables[mapping].attrs, f"grid mapping {mapping}"
@@ -160,7 +167,7 @@ def _crs_input(key: str, value: Any) -> Any:
 
 
 def _read_crs(value: Any) -> CRS:
-    """A CRS from the attributes of a CF grid mapping, PROJJSON, or whatever else rioxarray takes."""
+    """A CRS from attributes of a CF grid mapping, PROJJSON, or whatever else rioxarray takes."""
     if isinstance(value, Mapping):
         crs_class = import_module("pyproj").CRS
         is_cf = not _CF_CRS.isdisjoint(value)
@@ -169,7 +176,10 @@ def _read_crs(value: Any) -> CRS:
     return crs
 
 
-def _ground_control_points(dataset: "Dataset", mapping: Hashable | None) -> Sequence[GroundControlPoint]:
+def _ground_control_points(
+    dataset: "Dataset",
+    mapping: Hashable | None,
+) -> Sequence[GroundControlPoint]:
     """The points that rioxarray keeps with the grid mapping."""
     if mapping is None or "gcps" not in dataset.variables[mapping].attrs:
         return ()
@@ -180,10 +190,15 @@ def _ground_control_points(dataset: "Dataset", mapping: Hashable | None) -> Sequ
 # Transforms that are stated
 
 
-def _stated_transforms(dataset: "Dataset", layout: Layout, name: str, mapping: Hashable | None) -> Iterator[_Transform]:
+def _stated_transforms(
+    dataset: "Dataset",
+    layout: Layout,
+    name: str,
+    mapping: Hashable | None,
+) -> Iterator[_Transform]:
     """Transforms that stand beside the axes, each once; the identity says that there is none."""
-    if mapping is not None and "GeoTransform" in dataset.variables[mapping].attrs:
-        value = dataset.variables[mapping].attrs["GeoTransform"]
+    value = None if mapping is None else dataset.variables[mapping].attrs.get("GeoTransform")
+    if value is not None:
         numbers = _numbers(value.split() if isinstance(value, str) else value)
         if len(numbers) != 6:
             raise RasterError(
@@ -246,7 +261,10 @@ def _axis(
     coordinate = dataset.coords[dim]
     values = np.asarray(coordinate.values)
     if values.ndim != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-        raise RasterError(f"{name} has no numbers as coordinate {dim!r}. Rasters on a regular grid are read.")
+        raise RasterError(
+            f"{name} has no numbers as coordinate {dim!r}. Rasters on a regular grid are read. Give it "
+            "some (dataset.assign_coords) and pass the xarray object."
+        )
     values = values.astype(np.float64) * _axis_factor(coordinate, crs)
     if len(values) == 1:
         # One pixel has no step; odc-geo states it with the coordinate.
@@ -256,14 +274,14 @@ def _axis(
     even = values[0] + step * np.arange(len(values))
     if step == 0 or np.abs(values - even).max() > _TOLERANCE_PIXELS * abs(step):
         raise RasterError(
-            f"{name} is no regular grid: the steps of coordinate {dim!r} differ. Interpolate it to one "
-            "(dataset.interp) and pass the xarray object."
+            f"{name} is no regular grid: the steps of coordinate {dim!r} differ. Interpolate it to "
+            "one (dataset.interp) and pass the xarray object."
         )
     return float(values[0]) - step / 2, step
 
 
 def _axis_factor(coordinate: "DataArray", crs: CRS | None) -> float:
-    """Units of the CRS in one unit of an axis: CF lets axes be in km, and geostationary ones in radians."""
+    """Units of the CRS in one unit of an axis, which may be km, or radians seen by a satellite."""
     unit = unit_key(str(coordinate.attrs.get("units", "")))
     if crs is None or not crs.is_projected:
         return 1.0
@@ -299,7 +317,13 @@ def _agreed(
     return found
 
 
-def _with_axes(name: str, axes: Affine, stated: _Transform, shape: tuple[int, int], is_file: bool) -> Affine:
+def _with_axes(
+    name: str,
+    axes: Affine,
+    stated: _Transform,
+    shape: tuple[int, int],
+    is_file: bool,
+) -> Affine:
     """The transform that axes and one statement agree on, as exactly as it is stated."""
     if _is_same(stated.affine, axes, shape):
         return stated.affine
@@ -327,9 +351,9 @@ def _with_axes(name: str, axes: Affine, stated: _Transform, shape: tuple[int, in
 
 
 def _first_centre(dataset: "Dataset") -> tuple[float, float] | None:
-    """The centre of the first pixel of a rotated grid, whose coordinates rioxarray keeps for each pixel."""
-    centres = [dataset.coords.get(key) for key in ("xc", "yc")]
-    found = [float(one.values[0, 0]) for one in centres if one is not None and one.ndim == 2 and one.size]
+    """The centre of the first pixel of a rotated grid: rioxarray keeps those of all pixels."""
+    centres = [dataset.coords[key] for key in ("xc", "yc") if key in dataset.coords]
+    found = [float(one.values[0, 0]) for one in centres if one.ndim == 2 and one.size]
     return (found[0], found[1]) if len(found) == 2 else None
 
 
@@ -341,9 +365,9 @@ def _from_centre(name: str, centre: tuple[float, float], stated: _Transform) -> 
         if _is_whole(column, row):
             return _shifted(stated.affine, round(column), round(row))
     raise RasterError(
-        f"{name} has its first pixel at {centre[0]:.10g}, {centre[1]:.10g} by its coordinates xc and yc, which "
-        f"is none of the grid {_text(stated.affine)} of its {stated.source}. Delete what is wrong and pass the "
-        "xarray object."
+        f"{name} has its first pixel at {centre[0]:.10g}, {centre[1]:.10g} by its coordinates xc "
+        f"and yc, which is none of the grid {_text(stated.affine)} of its {stated.source}. Delete "
+        "what is wrong and pass the xarray object."
     )
 
 
@@ -365,7 +389,7 @@ def _is_same(one: Affine, other: Affine, shape: tuple[int, int]) -> bool:
 
 
 def _is_turned(stated: Affine, axes: Affine, shape: tuple[int, int]) -> bool:
-    """Whether axes run the other way: GDAL writes netCDF files bottom-up, but their transforms top-down."""
+    """Whether axes run the other way: GDAL writes netCDF bottom-up, but its transforms top-down."""
     height, width = shape
     down, left = Affine(1, 0, 0, 0, -1, height), Affine(-1, 0, width, 0, 1, 0)
     turns = (down, left, _product(down, left))
@@ -377,7 +401,7 @@ def _matrix(affine: Affine) -> np.ndarray:
 
 
 def _product(one: Affine, other: Affine) -> Affine:
-    """The transform that applies the second, then the first; releases of affine differ in the operator."""
+    """The transform that applies `other`, then `one`; releases of affine differ in the operator."""
     return Affine(*(_matrix(one) @ _matrix(other)).ravel()[:6].tolist())
 
 
@@ -388,9 +412,9 @@ def _shifted(affine: Affine, column: float, row: float) -> Affine:
 
 def _contradiction(name: str, affine: Affine, source: str, stated: _Transform) -> RasterError:
     return RasterError(
-        f"{name} states two transforms: {_text(affine)} by its {source}, and {_text(stated.affine)} by "
-        f"its {stated.source}. Delete what is wrong, or write the coordinates' transform over it "
-        "(dataset.rio.write_transform()), and pass the xarray object."
+        f"{name} states two transforms: {_text(affine)} by its {source}, and "
+        f"{_text(stated.affine)} by its {stated.source}. Delete what is wrong, or write the "
+        "coordinates' transform over it (dataset.rio.write_transform()), and pass the xarray object."
     )
 
 

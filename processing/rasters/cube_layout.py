@@ -102,8 +102,9 @@ def listed(value: Any) -> list[Any] | None:
 def value_of_band(value: Any, band: CubeBand) -> Any:
     """What an attribute of a variable says of one of its bands; `None` if nothing is certain.
 
-    A list holds one value per band, by number where the labels are numbers of a file's bands. A single value is that of
-    a variable's only band: rioxarray copies the tags of a file's first band to all of them.
+    A list holds one value per band, by number where the labels are numbers of a file's bands. A
+    single value is that of a variable's only band: rioxarray copies tags of a file's first band to
+    all of them.
     """
     values = listed(value)
     number = band.number or 0
@@ -171,7 +172,8 @@ def is_time(dataset: "Dataset", name: Hashable) -> bool:
     if name not in dataset.coords:
         return False
     coordinate = dataset.coords[name]
-    is_named = coordinate.attrs.get("standard_name") == "time" or coordinate.attrs.get("axis") == "T"
+    attributes = coordinate.attrs
+    is_named = attributes.get("standard_name") == "time" or attributes.get("axis") == "T"
     return is_named or coordinate.dtype.kind == "M"
 
 
@@ -193,14 +195,15 @@ def find_layout(dataset: "Dataset", name: str, chosen: Sequence[str] | None) -> 
     dims = spatial_dims(dataset)
     if dims is None:
         raise RasterError(
-            f"{name} has no dimensions x and y, only {abridged(dataset.sizes) or 'scalars'}. Rename "
-            "them (dataset.rename) and pass the xarray object."
+            f"{name} has no dimensions x and y, only {abridged(dataset.sizes) or 'scalars'}. "
+            "Rename them (dataset.rename) and pass the xarray object."
         )
     x, y = dims
     rasters = raster_variables(dataset)
     if not rasters:
         raise RasterError(
-            f"{name} holds no variable over {y} and {x}. Its variables are {abridged(dataset.data_vars) or 'none'}."
+            f"{name} holds no variable over {y} and {x}. Its variables are "
+            f"{abridged(dataset.data_vars) or 'none'}. Name another file, or rename their dimensions."
         )
     time = _time_dimension(dataset, rasters, dims)
     bands = _bands(dataset, name, rasters, (x, y, time), chosen)
@@ -302,13 +305,18 @@ def _choose(name: str, bands: Sequence[CubeBand], chosen: Sequence[str]) -> list
     return [band for one in chosen for band in bands if one in _names(band)]
 
 
-def _shared_time(dataset: "Dataset", name: str, bands: Sequence[CubeBand], time: Hashable | None) -> Hashable | None:
+def _shared_time(
+    dataset: "Dataset",
+    name: str,
+    bands: Sequence[CubeBand],
+    time: Hashable | None,
+) -> Hashable | None:
     """The time dimension, if the bands have it; all must, or none."""
     variables = dict.fromkeys(band.variable for band in bands)
     without = [variable for variable in variables if time not in dataset[variable].dims]
     if without and len(without) < len(variables):
         raise RasterError(
-            f"{name} has variables with and without time ({abridged(without)} have none). Name those "
-            "to read with parts=[...] (--parts)."
+            f"{name} has variables with and without time ({abridged(without)} have none). Name "
+            "those to read with parts=[...] (--parts)."
         )
     return None if without else time

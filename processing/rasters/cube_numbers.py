@@ -11,11 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the numbers of an xarray variable mean: scale and offset, missing values and valid ranges."""
+"""What numbers of an xarray variable mean: scale and offset, missing values and valid ranges."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ ACCESSOR_NODATA = "rio.nodata"
 # In the order of rioxarray's `nodata`; the first two are those of CF 2.5.1.
 _NODATA_ATTRIBUTES = ("_FillValue", "missing_value", "fill_value", "nodata", ACCESSOR_NODATA)
 _OFFSET_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
-# The numbers that netCDF writes before any data are, where no attribute states another (NC_FILL_* of
+# What netCDF writes where no data are yet, if no attribute states another number (NC_FILL_* of
 # netcdf.h). Bytes have none: all of their values may be data.
 _NETCDF_FILL = {
     "int16": -32767.0,
@@ -56,7 +56,7 @@ class Packing:
         stored: their type in the file, after CF's attribute `_Unsigned`.
         scaling: scales and offsets, as far as something states them.
         applied: the one that the numbers in memory have been through.
-        is_wrapped: whether attributes may hold numbers of the other sign, as `_Unsigned` reinterprets them.
+        is_wrapped: whether `_Unsigned` gives numbers of attributes another sign.
     """
 
     stored: np.dtype[Any]
@@ -79,8 +79,8 @@ def _integer_kind(variable: "DataArray") -> str:
 def packing_of(variable: "DataArray", band: CubeBand, name: str, is_file: bool) -> Packing:
     """How the numbers of a band are stored, and what has been done to them.
 
-    xarray moves the attributes that it applies into `encoding`. Attributes that are left are still to be
-    applied (CF 8.1).
+    xarray moves the attributes that it applies into `encoding`. Attributes that are left are still
+    to be applied (CF 8.1).
 
     Args:
         variable: the variable that holds the band.
@@ -91,54 +91,72 @@ def packing_of(variable: "DataArray", band: CubeBand, name: str, is_file: bool) 
     Raises:
         RasterError: a scale is no number; or nothing tells whether it is applied already.
     """
-    pending = [*_scalings(variable.attrs, band, name, "attribute"), *_scaling_of_envi(variable.attrs, name)]
     applied = _scalings(variable.encoding, band, name, "encoding")
-    pending = pending or ([] if applied else _scaling_of_stac(variable, band, name))
+    pending = _scalings(variable.attrs, band, name, "attribute")
+    pending += _scaling_of_envi(variable.attrs, name)
+    if not applied and not pending:
+        pending = _scaling_of_stac(variable, band, name)
     stored = variable.dtype
     if not is_file:
         stored = np.dtype(variable.encoding.get("dtype", stored))
-        is_unknown = variable.dtype.kind == "f" and not {"dtype", "rasterio_dtype"} & set(variable.encoding)
-        if pending and (applied or is_unknown):
-            raise RasterError(
-                f"{name} has scale {pending[0].value.scale:g} and offset {pending[0].value.offset:g} "
-                f"({pending[0].source}) with numbers of {variable.dtype}, which may have been through them "
-                "already: arithmetic of xarray keeps attributes. Delete the attributes if the numbers are "
-                "physical (del array.attrs['scale_factor'], array.attrs['add_offset']); if they are not, "
-                "delete them and give scale=... and offset=... (--scale, --offset)."
-            )
+        # Arithmetic drops the encoding: where it is left, the numbers are as they were read.
+        has_encoding = not {"dtype", "rasterio_dtype"}.isdisjoint(variable.encoding)
+        is_as_read = has_encoding or variable.dtype.kind != "f"
+        if pending and (applied or not is_as_read):
+            raise _unknown_scaling(name, pending[0], variable)
     is_wrapped = stored.kind in "iu" and bool(_integer_kind(variable))
-    scaling = tuple(pending or applied)
-    return Packing(unsigned(stored, variable), scaling, applied[0].value if applied else None, is_wrapped)
+    return Packing(
+        stored=unsigned(stored, variable),
+        scaling=tuple(pending or applied),
+        applied=applied[0].value if applied else None,
+        is_wrapped=is_wrapped,
+    )
 
 
-def _scalings(mapping: Mapping[Any, Any], band: CubeBand, name: str, word: str) -> list[Stated[Scaling]]:
-    """Scale and offset of attributes or encoding; none where they are 1 and 0, which GDAL writes for nothing."""
-    numbers = []
-    keys = []
-    for key, plural, default in (("scale_factor", "scales", 1.0), ("add_offset", "offsets", 0.0)):
-        found = next((one for one in (key, plural) if one in mapping), None)
-        numbers.append(default if found is None else _number(mapping[found], band, f"{name} has {word} {found}"))
-        keys += [] if found is None else [found]
-    scaling = Scaling(*numbers)
-    source = f"{word} {' and '.join(keys)}"
-    if scaling.scale == 0 or not (math.isfinite(scaling.scale) and math.isfinite(scaling.offset)):
+def _unknown_scaling(name: str, stated: Stated[Scaling], variable: "DataArray") -> RasterError:
+    return RasterError(
+        f"{name} has scale {stated.value.scale:g} and offset {stated.value.offset:g} ({stated.source}) "
+        f"with numbers of {variable.dtype}, which may have been through them already: arithmetic of "
+        "xarray keeps attributes. Delete the attributes if the numbers are physical "
+        "(del array.attrs['scale_factor'], array.attrs['add_offset']); if they are not, delete them "
+        "and give scale=... and offset=... (--scale, --offset)."
+    )
+
+
+def _scalings(
+    mapping: Mapping[Any, Any],
+    band: CubeBand,
+    name: str,
+    word: str,
+) -> list[Stated[Scaling]]:
+    """Scale and offset of attributes or encoding; none for 1 and 0, which GDAL writes always."""
+    # rioxarray writes the plurals where bands differ.
+    scale_key = next((key for key in ("scale_factor", "scales") if key in mapping), None)
+    offset_key = next((key for key in ("add_offset", "offsets") if key in mapping), None)
+    scale, offset = 1.0, 0.0
+    if scale_key is not None:
+        scale = _number(mapping[scale_key], band, f"{name} has {word} {scale_key}")
+    if offset_key is not None:
+        offset = _number(mapping[offset_key], band, f"{name} has {word} {offset_key}")
+    source = f"{word} {' and '.join(key for key in (scale_key, offset_key) if key is not None)}"
+    if scale == 0 or not (math.isfinite(scale) and math.isfinite(offset)):
         raise RasterError(
-            f"{name} has scale {scaling.scale:g} and offset {scaling.offset:g} ({source}), which make no "
-            "physical unit. Correct them in the xarray object."
+            f"{name} has scale {scale:g} and offset {offset:g} ({source}), which make no physical "
+            "unit. Correct them in the xarray object."
         )
-    return [] if scaling == Scaling(1.0) else [Stated(scaling, source)]
+    return [] if (scale, offset) == (1, 0) else [Stated(Scaling(scale, offset), source)]
 
 
 def _scaling_of_envi(attributes: Mapping[Any, Any], name: str) -> list[Stated[Scaling]]:
-    """ENVI defines its factor as the number to divide by to get reflectance from 0 to 1; rioxarray keeps it."""
+    """ENVI defines its factor as the number to divide by to get reflectance from 0 to 1."""
     key = "reflectance_scale_factor"
     if key not in attributes:
         return []
     divisor = finite(str(attributes[key]))
     if divisor is None or divisor <= 0:
         raise RasterError(
-            f"{name} has attribute {key} {attributes[key]!r}; a number above 0 is expected. Correct it in the xarray "
-            "object."
+            f"{name} has attribute {key} {attributes[key]!r}; a number above 0 is expected. Correct it "
+            "in the xarray object."
         )
     return [] if divisor == 1 else [Stated(Scaling(1 / divisor), f"attribute {key}")]
 
@@ -155,21 +173,22 @@ def _raster_band(variable: "DataArray", band: CubeBand) -> Mapping[str, Any]:
 def _scaling_of_stac(variable: "DataArray", band: CubeBand, name: str) -> list[Stated[Scaling]]:
     """Scale and offset of STAC's raster extension, if they are still to be applied.
 
-    stackstac applies them unless it is told not to, which its integers show. Where the flag of Earth Search says that
-    the pixels hold the offset already, it is not theirs (Element84/earth-search#9).
+    stackstac applies them unless it is told not to, which its integers show. Where the flag of
+    Earth Search says that pixels hold the offset already, it is not theirs
+    (Element84/earth-search#9).
     """
     fields = _raster_band(variable, band)
     what = f"{name} has coordinate raster:bands"
     scale = _number(fields.get("scale", 1.0), band, f"{what} with scale")
     offset = _number(fields.get("offset", 0.0), band, f"{what} with offset")
-    flags = [variable.coords[key] for key in _OFFSET_FLAGS if key in variable.coords]
-    is_in_pixels = any(str(flag) == "True" for coordinate in flags for flag in coordinate.values.flat)
+    flags = [variable.coords[key].values for key in _OFFSET_FLAGS if key in variable.coords]
+    is_in_pixels = any("True" in np.ravel(values).astype(str) for values in flags)
     if variable.dtype.kind not in "iu":
         if offset and is_in_pixels:
             raise RasterError(
-                f"{name} states the offset {offset:g} (coordinate raster:bands), and that its pixels hold "
-                "it already (coordinate boa_offset_applied): stackstac has applied it again. Stack with "
-                "rescale=False, and give scale=... (--scale)."
+                f"{name} states the offset {offset:g} (coordinate raster:bands), and that its pixels "
+                "hold it already (coordinate boa_offset_applied): stackstac has applied it again. "
+                "Stack with rescale=False, and give scale=... (--scale)."
             )
         return []
     scaling = Scaling(scale, 0.0 if is_in_pixels else offset)
@@ -191,7 +210,7 @@ def nodata_of(variable: "DataArray", band: CubeBand, packing: Packing) -> tuple[
     found: list[Stated[float]] = []
     for word, mapping in (("attribute", variable.attrs), ("encoding", variable.encoding)):
         for key in _NODATA_ATTRIBUTES:
-            # The fill value in an array's encoding is Zarr's: the number of chunks that were never written.
+            # The fill value of an encoding is Zarr's: what chunks hold that were never written.
             if key not in mapping or (key == "fill_value" and word == "encoding"):
                 continue
             for value in _floats(mapping[key]):
@@ -212,7 +231,7 @@ def nodata_of(variable: "DataArray", band: CubeBand, packing: Packing) -> tuple[
 
 
 def nodata_of_accessor(array: "DataArray") -> float | None:
-    """What `rio.set_nodata` has stated of an array; `None` if nothing, or what attributes state too."""
+    """What `rio.set_nodata` has stated of an array beside its attributes; `None` if nothing."""
     try:
         nodata = array.rio.nodata
     except (OverflowError, TypeError, ValueError):
@@ -251,15 +270,21 @@ def _packed(value: float, packing: Packing) -> float:
 
 
 def valid_range_of(
-    variable: "DataArray", band: CubeBand, packing: Packing, name: str
+    variable: "DataArray",
+    band: CubeBand,
+    packing: Packing,
+    name: str,
 ) -> tuple[Stated[tuple[float, float]], ...]:
-    """The smallest and largest stored numbers that are measurements (CF 2.5.1), infinite where one end is open.
+    """The smallest and largest stored numbers that are measurements (CF 2.5.1).
 
     Args:
         variable: the variable that holds the band.
         band: the band.
         packing: how its numbers are stored.
         name: what messages call the cube.
+
+    Returns:
+        The ranges that are stated; infinite where one end is open.
 
     Raises:
         RasterError: a range is not made of numbers, or ends before it begins.
@@ -274,33 +299,42 @@ def valid_range_of(
         items = listed(value)
         if items is None or len(items) != 2:
             raise RasterError(
-                f"{name} has attribute valid_range {value!r}; two numbers are expected. Correct it in "
-                "the xarray object."
+                f"{name} has attribute valid_range {value!r}; two numbers are expected. Correct it "
+                "in the xarray object."
             )
         found.append((items[0], items[1], "attribute valid_range"))
     keys = [key for key in ("valid_min", "valid_max") if key in attributes]
     if keys:
-        lowest, highest = attributes.get("valid_min", -math.inf), attributes.get("valid_max", math.inf)
+        lowest = attributes.get("valid_min", -math.inf)
+        highest = attributes.get("valid_max", math.inf)
         found.append((lowest, highest, f"attribute {' and '.join(keys)}"))
     ranges = []
     for lowest, highest, source in found:
-        ends = [_number(end, band, f"{name} has {source}") for end in (lowest, highest)]
-        # Ends of the type that scales have, on integers, are those of physical values (NetCDF User's Guide,
-        # valid_range). GDAL, behind rioxarray, makes floats of all.
-        are_floats = any(isinstance(end, (float, np.floating)) for end in (lowest, highest) if not _is_open(end))
-        is_physical = are_floats and "rasterio_dtype" not in variable.encoding
-        ranges.append(Stated(_stored_range(ends, packing, is_physical, f"{name} has {source}"), source))
+        what = f"{name} has {source}"
+        ends = _number(lowest, band, what), _number(highest, band, what)
+        # GDAL, behind rioxarray, makes floats of all.
+        are_floats = "rasterio_dtype" not in variable.encoding and _has_float(lowest, highest)
+        ranges.append(Stated(_stored_range(ends, packing, are_floats, what), source))
     return tuple(ranges)
 
 
-def _is_open(end: Any) -> bool:
-    return isinstance(end, float) and math.isinf(end)
+def _has_float(*ends: Any) -> bool:
+    return any(isinstance(end, (float, np.floating)) and np.isfinite(end) for end in ends)
 
 
-def _stored_range(ends: Sequence[float], packing: Packing, is_physical: bool, what: str) -> tuple[float, float]:
-    """Both ends in stored numbers."""
+def _stored_range(
+    ends: tuple[float, float],
+    packing: Packing,
+    are_floats: bool,
+    what: str,
+) -> tuple[float, float]:
+    """Both ends in stored numbers.
+
+    Floats for integers, which are of the type of their scale, are ends of the physical values
+    (NetCDF User's Guide, attribute `valid_range`).
+    """
     is_integer = packing.stored.kind in "iu"
-    if packing.scaling and is_integer and is_physical:
+    if packing.scaling and is_integer and are_floats:
         lowest, highest = sorted(_packed(end, packing) for end in ends)
     else:
         lowest, highest = (_wrapped(end, packing) for end in ends)

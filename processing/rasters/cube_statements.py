@@ -76,7 +76,10 @@ _NO_TEXT = ("", "None", "nan")
 
 @dataclass(frozen=True)
 class _Field:
-    """One attribute or coordinate that speaks about a band; `all_values` are those of all bands, if it has them."""
+    """One attribute or coordinate that speaks about a band.
+
+    `all_values` are those of all bands, if it has one for each.
+    """
 
     key: str
     source: str
@@ -85,7 +88,13 @@ class _Field:
     all_values: tuple[str, ...] = ()
 
 
-def states_of(dataset: "Dataset", layout: Layout, name: str, is_file: bool, path: str) -> Statements:
+def states_of(
+    dataset: "Dataset",
+    layout: Layout,
+    name: str,
+    is_file: bool,
+    path: str,
+) -> Statements:
     """All that a data set states.
 
     Args:
@@ -126,7 +135,13 @@ def states_of(dataset: "Dataset", layout: Layout, name: str, is_file: bool, path
 # Bands
 
 
-def _band(dataset: "Dataset", layout: Layout, number: int, name: str, is_file: bool) -> BandStatements:
+def _band(
+    dataset: "Dataset",
+    layout: Layout,
+    number: int,
+    name: str,
+    is_file: bool,
+) -> BandStatements:
     """What is stated about one band, without the dates of the cube."""
     band = layout.bands[number]
     variable = dataset[band.variable]
@@ -135,6 +150,7 @@ def _band(dataset: "Dataset", layout: Layout, number: int, name: str, is_file: b
     texts = _texts(dataset, band, fields)
     packing = packing_of(variable, band, name, is_file)
     unit = value_of_variable(variable.attrs.get("units"), band)
+    units = (Stated(str(unit), "attribute units"),) if _is_said(unit) else ()
     # Scalar coordinates are those of the cube's dates.
     own = [field for field in fields if field.all_values or field.source.startswith("attribute")]
     dates, _ = dates_of({field.key: (field.source, str(field.value)) for field in own})
@@ -144,7 +160,7 @@ def _band(dataset: "Dataset", layout: Layout, number: int, name: str, is_file: b
         polarisation=tuple(_polarisations(fields)),
         center_nm=(*_lengths(where, "center_nm", fields), *_lengths_in_names(where, texts)),
         fwhm_nm=tuple(_lengths(where, "fwhm_nm", fields)),
-        unit=() if unit is None or str(unit) in _NO_TEXT else (Stated(str(unit), "attribute units"),),
+        unit=units,
         scaling=packing.scaling,
         nodata=nodata_of(variable, band, packing),
         valid_range=valid_range_of(variable, band, packing, name),
@@ -154,8 +170,9 @@ def _band(dataset: "Dataset", layout: Layout, number: int, name: str, is_file: b
 
 
 def _key(name: Hashable) -> str:
-    """The name of an attribute or coordinate in lower case, its words joined by `_`, without STAC's prefixes."""
-    return re.sub(r"^(?:eo|sar):", "", re.sub(r"[\s-]+", "_", str(name).strip().casefold()))
+    """The name of an attribute or coordinate: lower case, words joined by `_`, no STAC prefix."""
+    words = re.sub(r"[\s-]+", "_", str(name).strip().casefold())
+    return re.sub(r"^(?:eo|sar):", "", words)
 
 
 def _fields(dataset: "Dataset", band: CubeBand) -> Iterator[_Field]:
@@ -171,7 +188,8 @@ def _fields(dataset: "Dataset", band: CubeBand) -> Iterator[_Field]:
             all_values = tuple(str(item) for item in listed(value) or ())
             yield _Field(key, f"attribute {name}", own, unit, all_values)
     for name, variable in dataset.variables.items():
-        key = "wavelength" if variable.attrs.get("standard_name") in _WAVELENGTH_STANDARD_NAMES else _key(name)
+        is_wavelength = variable.attrs.get("standard_name") in _WAVELENGTH_STANDARD_NAMES
+        key = "wavelength" if is_wavelength else _key(name)
         source = f"coordinate {name}"
         own_unit = str(variable.attrs.get("units", "" if key in _STAC_LENGTHS else unit))
         if band.dim is not None and variable.dims == (band.dim,):
@@ -202,7 +220,8 @@ def _texts(dataset: "Dataset", band: CubeBand, fields: Sequence[_Field]) -> list
         if field.key not in (*_NAME_KEYS, *_DESCRIPTION_KEYS) or _PLACEHOLDER.fullmatch(text):
             continue
         # A description names a band that nothing else names, or one of a list of bands.
-        is_name = field.key in _NAME_KEYS or (field.key in _LISTED_KEYS and (is_unnamed or bool(field.all_values)))
+        names_the_band = field.key in _LISTED_KEYS and (is_unnamed or len(field.all_values) > 0)
+        is_name = field.key in _NAME_KEYS or names_the_band
         texts.append(Stated(text, field.source, weak=not is_name or _counts(field, band)))
     return sorted(texts, key=lambda text: text.weak)
 
@@ -270,8 +289,8 @@ def _bad(where: str, fields: Iterable[_Field]) -> Iterator[Stated[bool]]:
         number = finite(str(field.value))
         if number is None:
             raise RasterError(
-                f"{where} has the bad-band mark {str(field.value)!r} ({field.source}); 0 for bad and 1 "
-                "for good bands are expected. Correct it."
+                f"{where} has the bad-band mark {str(field.value)!r} ({field.source}); 0 for bad and "
+                "1 for good bands are expected. Correct it."
             )
         if number == 0:
             yield Stated(True, field.source)
@@ -327,11 +346,13 @@ def _raster_dates(
     dataset: "Dataset", layout: Layout, path: str
 ) -> tuple[tuple[Stated[Period], ...], tuple[Stated[str], ...]]:
     """The dates of the whole, and texts that should state one but cannot be taken for it."""
-    fields = {_key(name): (f"attribute {name}", str(value)) for name, value in dataset.attrs.items()}
+    fields = {}
     unread = []
+    for name, value in dataset.attrs.items():
+        fields[_key(name)] = (f"attribute {name}", str(value))
     band = layout.bands[0]
     variables = {one.variable for one in layout.bands}
-    # An array has no other attributes than its own; of those of several variables each holds for its own bands.
+    # An array has no other attributes than its own; those of several variables are their bands'.
     for name, value in dataset[band.variable].attrs.items() if len(variables) == 1 else ():
         key, source, text = _key(name), f"attribute {name}", str(value)
         if key in _RASTER_DATE_KEYS or value_of_band(value, band) is not None:

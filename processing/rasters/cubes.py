@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""netCDF and Zarr cubes (time, band, y, x) as rasters, read through xarray (`pip install 'stsun[xarray]'`)."""
+"""netCDF and Zarr cubes (time, band, y, x), read through xarray (`pip install 'stsun[xarray]'`)."""
 
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -42,8 +42,9 @@ _PACKING = {"scale_factor", "add_offset", "_FillValue", "missing_value"}
 class Cube:
     """A netCDF file, a Zarr store or an xarray object as a [`RasterSource`].
 
-    Its bands are numbered date by date, each date with all its bands. Numbers are those that are stored in a file, and
-    those of an object as they are: `applied` says which scaling xarray has put them through.
+    Its bands are numbered date by date, each date with all its bands. Numbers of a file are those
+    that are stored, and those of an object are as they are: `applied` says which scaling xarray has
+    put them through.
     """
 
     def __init__(
@@ -58,8 +59,8 @@ class Cube:
             source: a netCDF file, a Zarr store, a group or an array of one, GDAL's name of a part
                 (`netcdf:FILE:VARIABLE`), or an object.
             name: what messages call it.
-            variables: variables, or labels along the band dimension, in this order; those of a group in a file as
-                `group/variable`, or `group/` for all of them. `None` = all.
+            variables: variables, or labels along the band dimension, in this order; those of a
+                group in a file as `group/variable`, or `group/` for all of them. `None` = all.
 
         Raises:
             RasterError: xarray is not installed, or the data are no raster cube on a regular grid.
@@ -112,7 +113,8 @@ class Cube:
     def dtypes(self) -> tuple[str, ...]:
         """Types of the numbers that `read` returns, one for each of `indexes`."""
         variables = [self._dataset[band.variable] for band in self._layout.bands]
-        return tuple(str(unsigned(variable.dtype, variable)) for variable in variables) * self.num_dates
+        types = [str(unsigned(variable.dtype, variable)) for variable in variables]
+        return tuple(types * self.num_dates)
 
     @property
     def num_dates(self) -> int:
@@ -153,14 +155,15 @@ class Cube:
         return states_of(self._dataset, self._layout, self._name, self._is_file, self._path)
 
     def applied(self, index: int) -> Scaling | None:
-        """The scaling that xarray applied to the numbers of an object; `None` if they are as they were stored."""
+        """The scaling that xarray applied to the numbers of an object; `None` if it did not."""
         band = self._layout.bands[(index - 1) % len(self._layout.bands)]
         return packing_of(self._dataset[band.variable], band, self._name, self._is_file).applied
 
     def read(self, indexes: Sequence[int], window: Window) -> np.ndarray:
         """Numbers (bands, height, width) of a window.
 
-        All dates of a window are read at once and kept until the last one is asked for: chunks often span dates.
+        All dates of a window are read at once and kept until the last one is asked for: chunks
+        often span dates.
 
         Args:
             indexes: numbers of the bands.
@@ -189,7 +192,13 @@ class Cube:
             arrays |= {band: values[:, number] for number, band in enumerate(bands)}
         return [arrays[band] for band in self._layout.bands]
 
-    def _read_variable(self, variable: Hashable, bands: Sequence[CubeBand], rows: slice, columns: slice) -> np.ndarray:
+    def _read_variable(
+        self,
+        variable: Hashable,
+        bands: Sequence[CubeBand],
+        rows: slice,
+        columns: slice,
+    ) -> np.ndarray:
         """A window of some bands of one variable as (dates, bands, height, width)."""
         layout = self._layout
         array = self._dataset[variable].isel({layout.y: rows, layout.x: columns})
@@ -201,8 +210,8 @@ class Cube:
             values = np.asarray(array.transpose(*order).values)
         except XARRAY_ERRORS as error:
             raise RasterError(
-                f"{self._name} cannot be read at row {rows.start}, column {columns.start}: {error} The file "
-                "is probably damaged; fetch or write it again."
+                f"{self._name} cannot be read at row {rows.start}, column {columns.start}: {error} "
+                "The file is probably damaged; fetch or write it again."
             ) from error
         values = values.view(unsigned(values.dtype, array))
         if layout.time is None:
@@ -230,8 +239,8 @@ def _as_dataset(source: "Dataset | DataArray | DataTree", name: str, xarray: Any
     groups = [node.path for node in source.subtree if raster_variables(node.to_dataset())]
     if groups and not raster_variables(dataset):
         raise RasterError(
-            f"{name} holds no raster itself, but its groups do: {abridged(groups)}. Pass one of them "
-            f"(tree[{groups[0]!r}])."
+            f"{name} holds no raster itself, but its groups do: {abridged(groups)}. Pass one of "
+            f"them (tree[{groups[0]!r}])."
         )
     return dataset
 
@@ -252,7 +261,7 @@ def _origin(dataset: "Dataset") -> str:
 
 
 def _with_decoded_coordinates(dataset: "Dataset", xarray: Any) -> "Dataset":
-    """The data set with its coordinates unpacked, which are numbers that nobody wants as they are stored."""
+    """The data set with its coordinates unpacked: nobody wants these as they are stored."""
     packed = {
         key: coordinate.variable
         for key, coordinate in dataset.coords.items()

@@ -82,7 +82,7 @@ def test_nodes_of_zarr_stores(tmp_path, version):
         cube = opened(node)
         assert [strong(band.names) for band in cube.states().bands] == [[name] for name in names]
         assert cube.crs.to_epsg() == 32633
-        assert cube.files == (str(node),) if len(names) == 2 else (str(node.parent),)
+        assert cube.files == (str(node),)
     with pytest.raises(RasterError, match=r"its groups do: r10m"):
         opened(path / "measurements")
     assert opened(f'ZARR:"{path}":/{GROUP}/b04').count == 1
@@ -120,6 +120,16 @@ def test_groups_share_the_coordinates_around_them(tmp_path, suffix):
         statements = cube.states()
         assert strong(statements.platform) == ["Sentinel-2A"]
         assert [date.value.value.day for date in statements.bands[0].date] == [1]
+
+
+def test_groups_that_cannot_be_listed_are_left_out(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise ValueError("broken")
+
+    path = in_groups(tmp_path / "a.nc")
+    monkeypatch.setattr(xr, "open_groups", fail)
+    with pytest.raises(RasterError, match="has no dimensions x and y"):
+        opened(path)
 
 
 def test_groups_of_a_tree():

@@ -150,6 +150,17 @@ def test_nodata_per_band_in_a_vector_and_set_by_rioxarray():
     assert values(bands_of(stack(attrs={"nodata": "none"}))[0].nodata) == []
 
 
+def test_nodata_of_scaled_numbers_is_stated_as_stored(tmp_path):
+    path = tmp_path / "a.nc"
+    packing = {"dtype": "int16", "scale_factor": 0.5, "add_offset": 1.0}
+    layer(ramp(4, 5) / 2 + 1).to_netcdf(path, encoding={"b": packing})
+    scaled = xr.open_dataset(path)
+    # The attribute means the numbers in memory, 3 x 0.5 + 1.
+    scaled.b.attrs["nodata"] = 2.5
+    assert 3 in values(bands_of(scaled)[0].nodata)
+    assert np.isnan(physical(scaled)).sum() == 1
+
+
 def test_zarr_s_fill_value_is_no_missing_value(tmp_path):
     path = tmp_path / "a.zarr"
     layer(ramp(4, 5) - 1).to_zarr(path, zarr_format=3, consolidated=False)
