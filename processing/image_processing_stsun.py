@@ -266,11 +266,24 @@ class STSUNImageProcessor(BaseImageProcessor):
             images = as_batch(images, len(labels))
         named = statistics if isinstance(statistics, str) else None
         batch = self.to_series(images, bands, timestamps, gsd_m, sensor=sensor, statistics=named)
-        count = len(batch)
-        tasks = [task] * count if isinstance(task, str) else self.one_each("task", task, count)
+        requests = self._requests(len(batch), task, classes, outputs, labels, statistics)
+        samples = [
+            self.encode(series, *request, cell_size=cell_size, check_range=check_range)
+            for series, request in zip(batch, requests, strict=True)
+        ]
+        padded = self.pad(samples, return_tensors=return_tensors)
+        if segmentation_maps is not None:
+            padded["labels"] = padded["labels"][:, 0]
+        return padded
+
+    def _requests(
+        self, count: int, task: Any, classes: Any, outputs: Any, labels: Any, statistics: Any
+    ) -> list[tuple[Any, ...]]:
+        """Task, classes, outputs, labels and statistics of each of `count` series; see `preprocess`."""
+        tasks = [task] * count if isinstance(task, str) else task
         if not all(isinstance(name, str) for name in tasks):
             raise ValueError(
-                f"task is {type(task).__name__}, not a name or one name a series. Give label maps by name: "
+                f"task is a {type(task).__name__} of other things than names. Give label maps by name: "
                 "segmentation_maps=... or labels=..."
             )
         if classes is None or isinstance(classes, str) or all(isinstance(name, str) for name in classes):
@@ -279,27 +292,14 @@ class STSUNImageProcessor(BaseImageProcessor):
             outputs = [outputs] * count
         if statistics is None or isinstance(statistics, str):
             statistics = [statistics] * count
-        if labels is not None and count == 1 and _is_one_series(labels):
+        if labels is None:
+            labels = [None] * count
+        elif count == 1 and _is_one_series(labels):
             labels = [labels]
-        labels = [None] * count if labels is None else self.one_each("labels", labels, count)
         if any(label is None for label in labels) and any(label is not None for label in labels):
             raise ValueError("labels hold None for some series: give labels for all of them or for none.")
-        samples = [
-            self.encode(series, *request, cell_size=cell_size, check_range=check_range)
-            for series, *request in zip(
-                batch,
-                tasks,
-                self.one_each("classes", classes, count),
-                self.one_each("outputs", outputs, count),
-                labels,
-                self.one_each("statistics", statistics, count),
-                strict=True,
-            )
-        ]
-        padded = self.pad(samples, return_tensors=return_tensors)
-        if segmentation_maps is not None:
-            padded["labels"] = padded["labels"][:, 0]
-        return padded
+        columns = {"task": tasks, "classes": classes, "outputs": outputs, "labels": labels, "statistics": statistics}
+        return list(zip(*(self.one_each(name, values, count) for name, values in columns.items()), strict=True))
 
     @staticmethod
     def one_each(name: str, values: Sequence[Any], count: int) -> Sequence[Any]:

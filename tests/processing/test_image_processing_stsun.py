@@ -193,7 +193,7 @@ def test_save_and_load(processor, tmp_path):
         ({"cell_size": 0}, "cell_size"),
         ({"do_resize": True}, "do_resize mean nothing"),
         ({"bands": [BLUE, NIR]}, "carries its own"),
-        ({"task": [np.zeros((9, 7))]}, "Give label maps by name: segmentation_maps="),
+        ({"task": [np.zeros((9, 7))] * 2}, "Give label maps by name: segmentation_maps="),
         ({"labels": np.zeros((1, 9, 7)), "segmentation_maps": np.zeros((9, 7))}, "two names of the same"),
         ({"segmentation_maps": [np.zeros((1, 9, 7))]}, r"has shape \(1, 9, 7\); \(height, width\)"),
         ({"segmentation_maps": np.zeros((9, 7)), "task": "semantic_change_detection"}, "labels have shape"),
@@ -528,3 +528,15 @@ def test_labels_of_one_series_are_an_array_or_a_list_of_maps(processor):
     task = "semantic_change_detection"
     for labels in (maps, [maps], list(maps)):
         assert np.array_equal(processor(series, task, labels=labels)["labels"][0], expected)
+
+
+def test_statistics_of_a_data_set_know_its_own_unit(processor):
+    heat = Band("heat", 10895, kind="thermal")
+    series = ImageSeries(
+        (Acquisition((BLUE,)), Acquisition((heat,))), pixels=(np.full((1, 3, 3), 1e-3), np.full((1, 3, 3), 20.0))
+    )
+    processor.band_statistics = {"water": [statistics(BLUE, 1e-3, 1e-3), statistics(heat, 15.0, 5.0)]}
+    assert processor(series)["pixel_values"][0, :, 0].unique().tolist() == [0.0, 1.0]
+    for date, message in ((0, "scaled twice"), (1, "Celsius")):
+        with pytest.raises(ValueError, match=message):
+            processor(series.select([date]), statistics="by_kind")
