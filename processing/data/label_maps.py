@@ -175,7 +175,7 @@ class LabelMap:
 def _look_up(values: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Positions of stored values, `_NO_CLASS` where there is none."""
     if values.dtype == np.uint8:
-        return np.asarray(table[values])
+        return np.asarray(table.take(values))
     known = (values >= 0) & (values < _NUM_IDS) & (values == np.floor(values))
     return np.where(known, table[np.where(known, values, 0).astype(np.intp)], _NO_CLASS).astype(np.uint16)
 

@@ -25,10 +25,36 @@ from .samples import Window
 # Side of the blocks in pixels.
 BLOCK = 256
 
-# Bits that are set in each byte.
-_NUM_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
-
 ReadLabels = Callable[[Window], np.ndarray]
+
+
+@dataclass(frozen=True)
+class BlockMask:
+    """Which pixels of a block are labelled.
+
+    Args:
+        bits: (height, bytes) uint8, each row packed by itself.
+        totals: (height,) labelled pixels of the rows down to each one, this one included.
+    """
+
+    bits: np.ndarray
+    totals: np.ndarray
+
+    @classmethod
+    def of(cls, labelled: np.ndarray) -> "BlockMask":
+        """The mask of a (height, width) bool array."""
+        return cls(np.packbits(labelled, axis=1), labelled.sum(1).cumsum())
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes."""
+        return self.bits.nbytes + self.totals.nbytes
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Row and column of the labelled pixel of that number, counted row by row."""
+        row = int(self.totals.searchsorted(number, side="right"))
+        before = int(self.totals[row - 1]) if row else 0
+        return row, int(np.unpackbits(self.bits[row]).nonzero()[0][number - before])
 
 
 @dataclass(frozen=True)
@@ -39,14 +65,14 @@ class LabelSummary:
         size: height and width in pixels.
         counts: (classes + 1,) pixels of each class over all maps, then those without a label.
         blocks: (rows, columns) int64, pixels of each block of 256 x 256 that have a label in some map.
-        masks: by number of the block, row by row: which pixels of a partly labelled block those are, as packed bits.
-            Blocks that are missing are read again.
+        masks: of blocks that are partly labelled, by number of the block, row by row. Those that are missing are read
+            again.
     """
 
     size: tuple[int, int]
     counts: np.ndarray
     blocks: np.ndarray
-    masks: dict[int, np.ndarray]
+    masks: dict[int, BlockMask]
 
     @cached_property
     def num_labelled(self) -> int:
@@ -62,7 +88,7 @@ class LabelSummary:
     @property
     def num_bytes(self) -> int:
         """Memory that the masks take."""
-        return sum(mask.nbytes for mask in self.masks.values())
+        return sum(mask.num_bytes for mask in self.masks.values())
 
     def draw(self, rng: np.random.Generator, read_labels: ReadLabels) -> tuple[int, int] | None:
         """Draws a labelled pixel, each equally likely.
@@ -77,23 +103,16 @@ class LabelSummary:
         if not self.num_labelled:
             return None
         block = int(self._shares.searchsorted(rng.random(), side="right"))
-        window = self._window(block)
-        top, left, height, width = window
+        top, left, height, width = self._window(block)
         number = int(rng.integers(0, self.blocks.flat[block]))
-        if self.blocks.flat[block] < height * width:
-            number = self._place(block, number, window, read_labels)
-        row, column = divmod(number, width)
+        if self.blocks.flat[block] == height * width:
+            row, column = divmod(number, width)
+        elif block in self.masks:
+            row, column = self.masks[block].place(number)
+        else:
+            labelled = (read_labels((top, left, height, width)) != IGNORE_INDEX).any(0)
+            row, column = BlockMask.of(labelled).place(number)
         return top + row, left + column
-
-    def _place(self, block: int, number: int, window: Window, read_labels: ReadLabels) -> int:
-        """Where in a block, row by row, the labelled pixel of that number lies."""
-        if block not in self.masks:
-            return int(np.flatnonzero((read_labels(window) != IGNORE_INDEX).any(0))[number])
-        mask = self.masks[block]
-        totals = _NUM_BITS[mask].cumsum(dtype=np.int64)
-        byte = int(np.searchsorted(totals, number, side="right"))
-        before = int(totals[byte - 1]) if byte else 0
-        return 8 * byte + int(np.flatnonzero(np.unpackbits(mask[byte : byte + 1]))[number - before])
 
     def _window(self, block: int) -> Window:
         row, column = divmod(block, self.blocks.shape[1])
@@ -112,7 +131,7 @@ def summarise_labels(size: tuple[int, int], num_classes: int, read_labels: ReadL
     """
     counts = np.zeros(IGNORE_INDEX + 1, dtype=np.int64)
     blocks: list[np.ndarray] = []
-    masks: dict[int, np.ndarray] = {}
+    masks: dict[int, BlockMask] = {}
     for top in range(0, size[0], BLOCK):
         labels = read_labels((top, 0, min(BLOCK, size[0] - top), size[1]))
         counts += np.bincount(labels.ravel(), minlength=len(counts))
@@ -120,9 +139,8 @@ def summarise_labels(size: tuple[int, int], num_classes: int, read_labels: ReadL
         numbers = np.add.reduceat(labelled.sum(0), np.arange(0, size[1], BLOCK))
         for column, number in enumerate(numbers):
             part = labelled[:, column * BLOCK : (column + 1) * BLOCK]
-            mask = np.packbits(part)
-            if 0 < number < part.size and mask.nbytes <= mask_bytes:
+            if 0 < number < part.size and (mask := BlockMask.of(part)).num_bytes <= mask_bytes:
                 masks[len(blocks) * len(numbers) + column] = mask
-                mask_bytes -= mask.nbytes
+                mask_bytes -= mask.num_bytes
         blocks.append(numbers)
     return LabelSummary(size, np.append(counts[:num_classes], counts[IGNORE_INDEX]), np.stack(blocks), masks)
