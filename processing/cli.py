@@ -342,6 +342,7 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from .scenes.checkpoints import default_checkpoint, load_checkpoint
+    from .scenes.predictor import readings_for
     from .scenes.scene_files import OutputFiles, join_processes, predict_files
 
     files = OutputFiles(
@@ -359,9 +360,10 @@ def _predict(arguments: argparse.Namespace) -> None:
         # Each process has a device of its own.
         device = processes.device
     model, processor = load_checkpoint(arguments.checkpoint or default_checkpoint(), arguments.dtype)
-    with _open(arguments, processor.readings) as source:
+    with _open(arguments, readings_for(processor, arguments.statistics)) as source:
+        normalisation = processor.describe_statistics(source.series, arguments.statistics)
         if processes.is_main_process:
-            for line in (*_readings(source), processor.describe_statistics(source.series, arguments.statistics)):
+            for line in (*_readings(source), f"normalisation: {normalisation}"):
                 print(f"stsun: {line}", file=sys.stderr)
         predict_files(
             model.to(device),

@@ -246,6 +246,7 @@ def predict_files(
     restart: bool = False,
     accept_inputs: bool = False,
     processes: PartialState | None = None,
+    statistics: str | None = None,
     progress: bool = True,
     **options: Any,
 ) -> dict[str, float]:
@@ -262,6 +263,7 @@ def predict_files(
         restart: see there.
         accept_inputs: see there.
         processes: those that share the work; `None` = those that Accelerate or torchrun started.
+        statistics: see [`predict_raster`].
         progress: whether progress bars are shown.
         **options: see [`predict_raster`].
 
@@ -276,7 +278,7 @@ def predict_files(
     state = join_processes(model.device) if processes is None else processes
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES))
-        scene = stack.enter_context(open_scene(source, processor))
+        scene = stack.enter_context(open_scene(source, processor, statistics))
         files.check_scene(scene, task)
         predictor = ScenePredictor(
             model,
@@ -287,6 +289,7 @@ def predict_files(
             outputs,
             probabilities=files.probabilities is not None,
             margins=files.margin is not None,
+            statistics=statistics,
             progress=progress and state.is_main_process,
             **options,
         )

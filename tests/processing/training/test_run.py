@@ -131,6 +131,14 @@ def test_what_two_sources_leave_open_is_named(folder, tmp_path):
     assert asked.classes == ["forest", "water", "urban"]
 
 
+def test_the_data_set_of_files_that_say_nothing_is_named_where_two_read_them_in_their_own_way(folder, tmp_path):
+    other = Folder(tmp_path / "other")
+    other.json |= {"name": "other", "value_scale": 0.001, "splits": {"train": ["a"]}}
+    other.open()
+    _, asked = command(folder, other.root)
+    assert asked.statistics == "made"
+
+
 def test_a_run_without_files_has_no_command(folder):
     settings = replace(arguments(folder), data=["synthetic"])
     _, processor = build_model(arguments(folder), open_sources(arguments(folder)))
