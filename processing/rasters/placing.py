@@ -75,7 +75,7 @@ class Placement:
             facts.append(Fact(path, None, "transform", self.transform, source))
         for name, _ in slot:
             if name in self.warped:
-                text = f"to the grid of {self.grid.path}, {self.resampling}"
+                text = f"to the grid of {os.path.basename(self.grid.path)}, {self.resampling}"
                 facts.append(Fact(name, None, "warped", text, "grid of the series"))
         return facts
 

@@ -20,6 +20,8 @@ from typing import Any
 from .raster_series import RasterSeries
 from .records import Fact
 
+# The name of facts that say what was not read.
+NOTE = "left_out"
 _MAX_TEXT = 60
 _COLUMNS = (
     "name",
@@ -62,8 +64,9 @@ def describe(opened: RasterSeries) -> str:
 def _general(facts: Sequence[Fact]) -> list[str]:
     """A table of the facts about whole rasters; equal ones of several files are written once."""
     general = {(fact.name, fact.value, fact.source): None for fact in facts if fact.band is None}
-    rows = [["  " + name, _text(value)[:_MAX_TEXT], f"({source})"] for name, value, source in general]
-    return _table(rows)
+    rows = [["  " + name, _text(value)[:_MAX_TEXT], f"({source})"] for name, value, source in general if name != NOTE]
+    # What was left out may be a long list, and stands in lines of its own.
+    return _table(rows) + [f"  {name}  {value}" for name, value, _ in general if name == NOTE]
 
 
 def _bands(facts: Sequence[Fact], bands: Sequence[tuple[str, int]]) -> list[str]:

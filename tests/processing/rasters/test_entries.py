@@ -217,7 +217,7 @@ def test_warped_rasters_show_the_same_place(tmp_path, other):
         series = opened.read()
         assert (fact(opened, "warped").path, fact(opened, "warped").value) == (
             str(two),
-            f"to the grid of {one}, bilinear",
+            f"to the grid of {one.name}, bilinear",
         )
         assert [a.gsd_m for a in opened.series.acquisitions] == [10, 10]
         # Windows are crops of the whole, however the warping is cut.
