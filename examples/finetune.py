@@ -11,18 +11,15 @@ scored best on them are those that are kept.
 """
 
 import math
-import os
-import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
-from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -31,10 +28,13 @@ from transformers import BatchFeature, get_cosine_schedule_with_warmup
 from modeling_stsun import STSUNForDensePrediction
 from stsun_processing import DatasetError, STSUNCollator
 from stsun_processing.data.sampling import LossShares
+from stsun_processing.errors import STSUNError
 from stsun_processing.training import (
     FinetuneArguments,
     JsonLinesTracker,
     MuonAdamW,
+    Progress,
+    RunState,
     Scores,
     TrainingError,
     add_lora,
@@ -43,87 +43,52 @@ from stsun_processing.training import (
     build_sampler,
     check_same_run,
     evaluate_sources,
+    load_best,
+    make_output_dir,
     mean_score,
+    newest_state,
     open_sources,
     parse_arguments,
     plain_model,
     predict_command,
+    run_lock,
+    save_best,
     save_run,
+    saved_states,
+    step_of,
     summary,
 )
 
-KEPT_STATES = 2
-
-
-class Progress:
-    """Where a run stands, as part of its saved states."""
-
-    def __init__(self) -> None:
-        self.step, self.best_score, self.best_step, self.evaluations_since = 0, -math.inf, 0, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """For Accelerate."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """For Accelerate."""
-        vars(self).update(state)
-
-
-def saved_states(folder: Path) -> list[Path]:
-    """Complete states, the oldest first."""
-    return sorted(folder.glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
-
-
-def save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
-    """Saves a state that appears when it is complete, and removes the oldest."""
-    partial = folder / ".partial"
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        partial.rename(folder / f"step_{step}")
-        for old in saved_states(folder)[:-KEPT_STATES]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
-
-
-def save_best(model: torch.nn.Module, path: Path) -> None:
-    """Keeps weights; the file appears at once."""
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
-    os.replace(partial, path)
-
 
 def run(arguments: FinetuneArguments) -> None:
-    """Trains, evaluates, saves."""
-    output_dir = Path(arguments.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    if not os.access(output_dir, os.W_OK | os.X_OK):
-        raise TrainingError(f"--output_dir {output_dir} is not writable.")
-    folder, best = output_dir / "checkpoints", output_dir / "checkpoints" / "best.safetensors"
-    states = saved_states(folder)
+    """Finds the state to go on from, and trains while no other run does so in the same folder."""
+    output_dir = make_output_dir(arguments)
+    states = saved_states(output_dir / "checkpoints")
     if arguments.resume and not states:
         raise TrainingError(f"--resume: {output_dir} holds no saved state (checkpoints/step_N). Leave --resume out.")
     if states and not arguments.resume:
         raise TrainingError(
             f"{output_dir} holds the states of an earlier run. Give --resume True, or another --output_dir."
         )
-
-    resumed_step = int(states[-1].name.split("_")[1]) if states else 0
+    state = newest_state(output_dir / "checkpoints")
     accelerator = Accelerator(
         mixed_precision=arguments.mixed_precision,
         gradient_accumulation_steps=arguments.gradient_accumulation_steps,
-        log_with=[JsonLinesTracker(output_dir / "log.jsonl", resumed_step), *arguments.report_to],
+        log_with=[JsonLinesTracker(output_dir / "log.jsonl", step_of(state) if state else 0), *arguments.report_to],
         project_dir=output_dir,
         # What a batch does not need (an embedding for unknown dates, say) gets no gradient in that step.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    if accelerator.is_main_process:
-        check_same_run(arguments, output_dir / "run.json", accelerator.num_processes)
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            stack.enter_context(run_lock(output_dir))
+            check_same_run(arguments, output_dir / "run.json", accelerator.num_processes)
+        train(arguments, accelerator, output_dir, state)
+
+
+def train(arguments: FinetuneArguments, accelerator: Accelerator, output_dir: Path, state: Path | None) -> None:
+    """Trains, from a saved state on if one is given, evaluates, and saves."""
+    folder, best = output_dir / "checkpoints", output_dir / "checkpoints" / "best.safetensors"
     set_seed(arguments.seed)
     accelerator.print(f"Checking {len(arguments.data)} sources ...")
     sources = open_sources(arguments)
@@ -140,12 +105,11 @@ def run(arguments: FinetuneArguments) -> None:
     mixture = build_mixture(arguments, sources)
     sampler = build_sampler(arguments, mixture, 0, accelerator.process_index, accelerator.num_processes)
     shares = LossShares(sampler)
-    accelerator.register_for_checkpointing(scheduler, progress, shares)
     if arguments.ema_decay:
         average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(arguments.ema_decay))
-        accelerator.register_for_checkpointing(average)
-    if arguments.resume:
-        accelerator.load_state(str(states[-1]))
+    run_state = RunState(bare, optimizer, scheduler, progress, shares, average)
+    if state:
+        run_state.load(accelerator, state)
     accelerator.init_trackers("stsun", {name: str(value) for name, value in asdict(arguments).items()})
 
     def network() -> STSUNForDensePrediction:
@@ -215,23 +179,19 @@ def run(arguments: FinetuneArguments) -> None:
             accelerator.print(f"step {progress.step}: {summary(scores)}")
             accelerator.log({"val/mean": mean_score(scores), **flat(scores)}, step=progress.step)
             model.train()
-            progress.evaluations_since += 1
-            if mean_score(scores) > progress.best_score:
-                progress.best_score, progress.best_step = mean_score(scores), progress.step
-                progress.evaluations_since = 0
-                if accelerator.is_main_process:
-                    save_best(evaluated, best)
+            if progress.note_score(mean_score(scores)) and accelerator.is_main_process:
+                save_best(evaluated, best)
         if arguments.patience and progress.evaluations_since >= arguments.patience:
             accelerator.print(f"No better score in {arguments.patience} evaluations: stopped at step {progress.step}.")
             break
         if not last and progress.step % arguments.save_every == 0:
-            save_state(accelerator, folder, progress.step)
+            run_state.save(accelerator, folder)
     bar.close()
 
     accelerator.wait_for_everyone()
     final = network()
     if progress.best_step:
-        final.load_state_dict(load_file(best))
+        load_best(final, best)
         accelerator.print(
             f"The weights kept are those of step {progress.best_step}, the best on the validation splits."
         )
@@ -247,7 +207,7 @@ def run(arguments: FinetuneArguments) -> None:
         print(command)
     # The wrapper goes before its process group: whichever is last waits for the group's threads, and the wrapper would
     # keep the interpreter's lock, which these threads need to let go of their last tensors.
-    del model
+    del model, run_state
     accelerator.free_memory()
     accelerator.end_training()
 
@@ -266,5 +226,5 @@ def flat(scores: Scores) -> dict[str, float]:
 if __name__ == "__main__":
     try:
         run(parse_arguments(__doc__.split("\n")[0]))
-    except (TrainingError, DatasetError) as error:
+    except (STSUNError, DatasetError) as error:
         sys.exit(str(error))

@@ -11,6 +11,7 @@ model card are those of whole samples, predicted as `stsun predict` does.
 
 import math
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments, get_
 
 from stsun_processing import DatasetError, STSUNCollator
 from stsun_processing.data.datasets import FolderDataset, Tiles
+from stsun_processing.errors import STSUNError
 from stsun_processing.training import (
     BatchScores,
     FinetuneArguments,
     MuonAdamW,
     Scores,
+    Sources,
     TrainingError,
     add_lora,
     build_mixture,
@@ -32,10 +35,12 @@ from stsun_processing.training import (
     build_sampler,
     check_same_run,
     evaluate_sources,
+    make_output_dir,
     open_sources,
     parse_arguments,
     plain_model,
     predict_command,
+    run_lock,
     save_run,
     summary,
 )
@@ -103,13 +108,12 @@ def validation_set(source: Dataset, task: str) -> Dataset:
 
 
 def run(settings: FinetuneArguments) -> None:
-    """Trains, evaluates, saves."""
+    """Finds the state to go on from, and trains while no other run does so in the same folder."""
     if settings.ema_decay:
         raise TrainingError("ema_decay: this script keeps no moving average. Set it to 0, or take finetune.py.")
     if settings.renew_shares:
         raise TrainingError("renew_shares: this script has fixed shares. Set it to 0, or take finetune.py.")
-    folder = Path(settings.output_dir) / "trainer"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_output_dir(settings) / "trainer"
     # trainer_state.json is written last: a state without it was cut short.
     states = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
     states.sort(key=lambda path: int(path.name.split("-")[1]))
@@ -151,10 +155,17 @@ def run(settings: FinetuneArguments) -> None:
         ddp_find_unused_parameters=True,
         seed=settings.seed,
     )
-    if arguments.process_index == 0:
-        check_same_run(settings, folder / "run.json", arguments.world_size)
-        print("\n".join(sources.notes) or "All splits of all sources are there.")
+    with ExitStack() as stack:
+        if arguments.process_index == 0:
+            stack.enter_context(run_lock(folder.parent))
+            folder.mkdir(exist_ok=True)
+            check_same_run(settings, folder / "run.json", arguments.world_size)
+            print("\n".join(sources.notes) or "All splits of all sources are there.")
+        train(settings, arguments, sources, states[-1] if states else None)
 
+
+def train(settings: FinetuneArguments, arguments: TrainingArguments, sources: Sources, state: Path | None) -> None:
+    """Trains, from a saved state on if one is given, evaluates, and saves."""
     model, processor = build_model(settings, sources)
     trained = add_lora(model, settings.lora_rank) if settings.lora_rank else model
     optimizer = MuonAdamW(trained, settings.learning_rate, settings.weight_decay)
@@ -172,7 +183,7 @@ def run(settings: FinetuneArguments) -> None:
         optimizers=(optimizer, get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)),
         callbacks=[Patience(settings.patience)] if settings.patience else None,
     )
-    trainer.train(resume_from_checkpoint=str(states[-1]) if states else None)
+    trainer.train(resume_from_checkpoint=None if state is None else str(state))
 
     network = plain_model(trainer.accelerator.unwrap_model(trainer.model))
     processes = arguments.process_index, arguments.world_size, arguments.device
@@ -192,5 +203,5 @@ def run(settings: FinetuneArguments) -> None:
 if __name__ == "__main__":
     try:
         run(parse_arguments(__doc__.split("\n")[0]))
-    except (TrainingError, DatasetError) as error:
+    except (STSUNError, DatasetError) as error:
         sys.exit(str(error))

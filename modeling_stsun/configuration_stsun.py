@@ -13,11 +13,32 @@
 # limitations under the License.
 """STSUN model configuration"""
 
+import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import auto_docstring
+
+# Least and largest value of each size. A file can ask for any, and what it asks for is allocated: the largest ones are
+# far beyond models that exist, and far below what would fill a machine by itself.
+_MAX_WIDTH, _MAX_COUNT = 2**16, 2**10
+_SIZES = {
+    **dict.fromkeys(("unified_size", "unified_channels", "stem_channels", "hidden_size"), (1, _MAX_WIDTH)),
+    **dict.fromkeys(("intermediate_size", "hypernetwork_hidden_size", "category_embeds_dim"), (1, _MAX_WIDTH)),
+    **dict.fromkeys(("cell_rank", "patch_size", "num_attention_heads", "unified_time_size"), (1, _MAX_COUNT)),
+    **dict.fromkeys(("hypernetwork_num_layers", "hypernetwork_num_heads"), (1, _MAX_COUNT)),
+    "num_hidden_layers": (2, _MAX_COUNT),
+}
+# Least and largest value of other numbers; NaN is in no range.
+_NUMBERS = {
+    "attention_dropout": (0.0, 1.0),
+    "rope_theta": (1.0, 1e12),
+    "layer_norm_eps": (1e-12, 1.0),
+    "dice_loss_weight": (0.0, 1e6),
+}
+_MAX_NAMES = 2**16
 
 
 @auto_docstring(checkpoint="stsun/stsun-base")
@@ -114,17 +135,20 @@ class STSUNConfig(PreTrainedConfig):
             ]
         if self.window_sizes is None:
             self.window_sizes = [[32, 8], [16, 16], [8, 32]]
+        num_labels = kwargs.get("num_labels")
+        # The base class makes a name for each.
+        if num_labels is not None and not (isinstance(num_labels, int) and 1 <= num_labels <= _MAX_NAMES):
+            raise ValueError(f"num_labels must be a whole number from 1 to {_MAX_NAMES}, got {num_labels!r}.")
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:
         """Part of `@strict` validation: sizes that do not fit together are refused here, not deep in a forward pass."""
-        for name in (
-            *("unified_size", "unified_channels", "cell_rank", "patch_size", "stem_channels", "hidden_size"),
-            *("num_attention_heads", "intermediate_size", "unified_time_size"),
-            *("hypernetwork_hidden_size", "hypernetwork_num_layers", "hypernetwork_num_heads"),
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}.")
+        for name, (least, most) in (_SIZES | _NUMBERS).items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} must be from {least} to {most}, got {value}.")
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act is {self.hidden_act!r}; it must be one of {', '.join(ACT2FN)}.")
         if self.hidden_size % self.num_attention_heads or (self.hidden_size // self.num_attention_heads) % 4:
             raise ValueError(
                 f"hidden_size ({self.hidden_size}) must be a multiple of 4 * num_attention_heads "
@@ -135,9 +159,9 @@ class STSUNConfig(PreTrainedConfig):
                 f"hypernetwork_hidden_size ({self.hypernetwork_hidden_size}) must be a multiple of "
                 f"hypernetwork_num_heads ({self.hypernetwork_num_heads})."
             )
-        if self.num_hidden_layers < 2 or self.num_hidden_layers % 2:
+        if self.num_hidden_layers % 2:
             raise ValueError(
-                f"num_hidden_layers ({self.num_hidden_layers}) must be even and at least 2: half of the blocks come "
+                f"num_hidden_layers ({self.num_hidden_layers}) must be even: half of the blocks come "
                 "before the temporal module, half after."
             )
         for name in ("hidden_size", "unified_channels"):
@@ -146,12 +170,14 @@ class STSUNConfig(PreTrainedConfig):
                     f"{name} ({getattr(self, name)}) must be a multiple of unified_time_size "
                     f"({self.unified_time_size})."
                 )
+        if not self.window_sizes:
+            raise ValueError("window_sizes must hold at least one pair (height, width), got none.")
         for size in self.window_sizes:
-            if len(size) != 2 or min(size) < 1:
-                raise ValueError(f"window_sizes must hold pairs (height, width) of at least 1, got {size}.")
+            if len(size) != 2 or min(size) < 1 or max(size) > _MAX_WIDTH:
+                raise ValueError(f"window_sizes must hold pairs (height, width) from 1 to {_MAX_WIDTH}, got {size}.")
         for name in ("tasks", "band_types"):
             names = getattr(self, name)
-            if not names or len(set(names)) != len(names):
+            if not names or len(set(names)) != len(names) or len(names) > _MAX_NAMES:
                 raise ValueError(f"{name} must hold at least one name, each once, got {names}.")
         if len(set(self.id2label.values())) != len(self.id2label) or sorted(self.id2label) != list(
             range(self.num_labels)
@@ -163,6 +189,8 @@ class STSUNConfig(PreTrainedConfig):
             raise ValueError(
                 f"class_weights holds {len(self.class_weights)} values for {self.num_labels} classes in id2label."
             )
+        if self.class_weights is not None and not all(0 <= weight < math.inf for weight in self.class_weights):
+            raise ValueError(f"class_weights must be finite numbers of 0 or more, got {self.class_weights}.")
 
 
 # Shapes of the checkpoints under hub_cards/. `large` is that of the paper, `tiny` trains on two CPU cores in minutes.

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -285,6 +286,41 @@ def test_two_processes_train_as_one(finished, tmp_path):
             for task, scores in tasks.items():
                 assert two[split][source][task]["mean_iou"] == pytest.approx(scores["mean_iou"], abs=0.01)
     assert_same_weights(out, tmp_path, rtol=1e-2, atol=1e-3)
+
+
+def test_a_second_run_in_one_folder_is_refused_and_changes_nothing(folders, tmp_path):
+    from stsun_processing.training import run_lock
+
+    (tmp_path / "run.json").write_text("{}")
+    with run_lock(tmp_path):
+        for script in (SCRIPT, TRAINER):
+            settings = ("--data", folders[2], *QUICK, "--steps", 1, "--output_dir", tmp_path)
+            refused = run(*settings, check=False, script=script)
+            assert refused.returncode
+            assert f"{tmp_path} is being written by process {os.getpid()}" in refused.stderr
+            assert "another output_dir (--output_dir)" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["run.json"]
+    assert not list(tmp_path.glob("trainer/*"))
+    assert (tmp_path / "run.json").read_text() == "{}"
+
+
+def test_what_is_left_of_a_run_is_checked_before_it_goes_on(finished, tmp_path):
+    out, config = finished
+    for name, content, message in (
+        ("run.json", "[]", "holds no object but list"),
+        ("run.json", '{"steps": ', "cannot be read"),
+        ("log.jsonl", '{"a": 1}\n{"step": 2, "loss": 1}\n', "Line 1 of .*log.jsonl is no entry of a run"),
+        ("checkpoints/step_4/model.safetensors", "", "step_4, is damaged: model.safetensors .*to go on from step_2"),
+        ("checkpoints/step_4/random_0.json", "{}", "step_4, is damaged: random_0.json .*to go on from step_2"),
+        ("checkpoints/step_4/manifest.json", "null", "step_4, is damaged"),
+    ):
+        again = shutil.copytree(out, tmp_path / "again")
+        (again / name).write_text(content)
+        refused = run("--config", config, "--steps", 6, "--output_dir", again, "--resume", True, check=False)
+        assert refused.returncode
+        assert re.search(message, refused.stderr), refused.stderr
+        assert "Traceback" not in refused.stderr
+        shutil.rmtree(again)
 
 
 def test_the_states_of_an_earlier_run_are_never_mixed_with_a_new_one(finished):

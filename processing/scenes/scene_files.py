@@ -14,7 +14,6 @@
 """Maps of whole scenes, in memory or in georeferenced files."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -33,10 +32,12 @@ from tqdm.auto import tqdm
 
 from modeling_stsun import STSUNForDensePrediction
 
+from ..errors import InputsChangedError, WriteError
 from ..image_processing_stsun import Outputs, STSUNImageProcessor
 from ..metadata import CHANGE_CLASSES, IGNORE_INDEX, ImageSeries
 from ..rasters.entries import PathLike
 from ..rasters.records import RasterError
+from .file_states import changed_files, file_states
 from .journal import Journal
 from .predictor import PROBABILITY_SCALE, Scene, ScenePredictor, SceneSource, SeriesInMemory, open_scene
 from .raster_output import (
@@ -55,7 +56,7 @@ _GDAL_CACHE_BYTES = 2**26
 # Processes wait for the slowest one, however long it takes.
 _TIMEOUT = timedelta(days=365)
 # Raised when the blocks of earlier versions can no longer be used.
-_JOURNAL_VERSION = 2
+_JOURNAL_VERSION = 3
 # Of all rasters that are written: how the input was normalised.
 NORMALISATION_TAG = "STSUN_NORMALISATION"
 
@@ -226,6 +227,9 @@ def predict_raster(
     Raises:
         ValueError: see [`ScenePredictor`]; also a path that cannot be written, or a request that does not fit the task.
         RasterError: a tile cannot be read, a file cannot be written, or unfinished blocks belong to another request.
+        InputsChangedError: an input file changed meanwhile.
+        OutputInUseError: another process is writing the same output.
+        WriteError: the disk is full or fails.
     """
     files = OutputFiles(path, probabilities, margin, change, from_to, polygons, quick_look)
     request = (task, classes, outputs)
@@ -272,7 +276,7 @@ def predict_files(
 
     Raises:
         ValueError: as [`predict_raster`].
-        RasterError: as [`predict_raster`].
+        STSUNError: as [`predict_raster`].
     """
     started = perf_counter()
     state = join_processes(model.device) if processes is None else processes
@@ -296,12 +300,9 @@ def predict_files(
         if files.compares and len(predictor.outputs) < 2:
             raise ValueError("A change map compares two maps, but only one was asked for. Ask for maps of two dates.")
         maps = Path(files.maps)
-        journal = Journal(maps.with_name(f"{maps.name}.work"), _request(predictor))
-        if not restart:
-            journal.check(accepted=("input files",) if accept_inputs else ())
-        state.wait_for_everyone()
+        journal = stack.enter_context(Journal(maps.with_name(f"{maps.name}.work"), _request(predictor)))
         if state.is_main_process:
-            journal.open(restart)
+            journal.open(restart, accepted=("input files",) if accept_inputs else ())
         timings = {"write": 0.0}
         try:
             timings["write"] += _predict_blocks(predictor, journal, state)
@@ -309,7 +310,8 @@ def predict_files(
                 timings["write"] += _write_files(predictor, journal, files)
         except (RasterError, OSError) as error:
             done = sum(block.index in journal for block in predictor.blocks)
-            raise RasterError(
+            kind = WriteError if isinstance(error, OSError) else RasterError
+            raise kind(
                 f"{str(error).rstrip('.')}. What was finished, {done} of {len(predictor.blocks)} blocks, is kept in "
                 f"{journal.folder}: mend the fault and run the same again to go on from there."
             ) from error
@@ -340,6 +342,7 @@ def _predict_blocks(predictor: ScenePredictor, journal: Journal, state: PartialS
 def _write_files(predictor: ScenePredictor, journal: Journal, files: OutputFiles) -> float:
     """Writes all files from the finished blocks, and forgets these; returns the seconds it took."""
     started = perf_counter()
+    _check_inputs(journal)
     _write_rasters(predictor, journal, files)
     if files.polygons is not None:
         write_polygons(files.maps, files.polygons, progress=predictor.progress)
@@ -361,7 +364,7 @@ def _request(predictor: ScenePredictor) -> dict[str, Any]:
         "version": _JOURNAL_VERSION,
         "weights": weights.hexdigest(),
         "checkpoint settings": _digest(settings.encode()),
-        "input files": _file_states(scene.files),
+        "input files": file_states(scene.files),
         "input pixels": _digest(*scene.series.pixels or ()) if isinstance(scene, SeriesInMemory) else None,
         "input metadata": _digest(f"{scene.series.to_json()} {scene.facts}".encode()),
         "task": predictor.task,
@@ -385,13 +388,13 @@ def _digest(*parts: bytes | np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _file_states(files: Sequence[str]) -> dict[str, list[int]]:
-    """Size and time of change of files."""
-    states = {}
-    for file in files:
-        status = os.stat(file)
-        states[file] = [status.st_size, status.st_mtime_ns]
-    return states
+def _check_inputs(journal: Journal) -> None:
+    """Refuses to write maps if an input has changed since it was first read."""
+    if changed := changed_files(journal.request["input files"]):
+        raise InputsChangedError(
+            f"{', '.join(changed)} changed while the scene was predicted: some blocks show the old pixels, some the "
+            "new. Predict it anew (restart=True, --restart)."
+        )
 
 
 def _write_rasters(predictor: ScenePredictor, journal: Journal, files: OutputFiles) -> None:

@@ -13,10 +13,19 @@ if TYPE_CHECKING:
     from .evaluation import BatchScores, Scores, TaskScores, evaluate_sources, mean_score, summary
     from .models import add_lora, balanced_class_weights, build_model, plain_model, with_new_output_module
     from .optimization import MuonAdamW, fit, parameter_groups
-    from .run import JsonLinesTracker, check_same_run, log_lines, predict_command, save_run, write_whole
+    from .run import (
+        JsonLinesTracker,
+        check_same_run,
+        log_lines,
+        make_output_dir,
+        predict_command,
+        run_lock,
+        save_run,
+    )
     from .sources import WINDOWS, Sources, build_mixture, build_sampler, open_sources
+    from .states import Progress, RunState, load_best, newest_state, save_best, saved_states, step_of
 
-_MODULES = ("arguments", "sources", "models", "evaluation", "optimization", "run")
+_MODULES = ("arguments", "sources", "models", "evaluation", "optimization", "run", "states")
 
 __all__ = [
     "WINDOWS",
@@ -24,6 +33,8 @@ __all__ = [
     "FinetuneArguments",
     "JsonLinesTracker",
     "MuonAdamW",
+    "Progress",
+    "RunState",
     "Scores",
     "Sources",
     "TaskScores",
@@ -36,17 +47,23 @@ __all__ = [
     "check_same_run",
     "evaluate_sources",
     "fit",
+    "load_best",
     "log_lines",
+    "make_output_dir",
     "mean_score",
+    "newest_state",
     "open_sources",
     "parameter_groups",
     "parse_arguments",
     "plain_model",
     "predict_command",
+    "run_lock",
+    "save_best",
     "save_run",
+    "saved_states",
+    "step_of",
     "summary",
     "with_new_output_module",
-    "write_whole",
 ]
 
 

@@ -13,9 +13,12 @@
 # limitations under the License.
 """The settings of a run, from the command line and YAML files."""
 
+import reprlib
 import sys
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from accelerate.tracking import get_available_trackers
@@ -23,8 +26,22 @@ from transformers import HfArgumentParser
 
 from modeling_stsun.configuration_stsun import PRESETS
 
+from ..errors import STSUNError
 
-class TrainingError(ValueError):
+_ANY = sys.float_info.max
+# Least and largest value of each number.
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("steps", "batch_size", "gradient_accumulation_steps", "crop_size", "eval_every"), (1, _ANY)),
+    **dict.fromkeys(("save_every", "max_dates", "min_bands"), (1, _ANY)),
+    **dict.fromkeys(("lora_rank", "patience", "num_workers", "renew_shares", "warmup_steps"), (0, _ANY)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm"), (0, _ANY)),
+    **dict.fromkeys(("date_sampling", "reversal", "band_sampling", "band_jitter", "gain", "metadata_dropout"), (0, 1)),
+    # What NumPy takes.
+    "seed": (0, 2**32 - 1),
+}
+
+
+class TrainingError(STSUNError, ValueError):
     """Settings or data that a run cannot start with. The message says what is allowed and what to do."""
 
 
@@ -113,27 +130,33 @@ class FinetuneArguments:
     resume: bool = field(default=False, metadata={"help": "Continue the run in output_dir from its last saved state."})
 
     def __post_init__(self) -> None:
+        if self.mixed_precision is False:
+            self.mixed_precision = "no"  # What YAML makes of a bare `no`.
+        kinds = get_type_hints(FinetuneArguments)
         for setting in fields(self):
-            value = getattr(self, setting.name)
-            default = setting.default if setting.default_factory is MISSING else setting.default_factory()
-            if isinstance(default, (bool, int, list)) and type(value) is not type(default):
-                raise TrainingError(f"{setting.name} must be of type {type(default).__name__}, got {value!r}.")
+            value, kind = getattr(self, setting.name), kinds[setting.name]
+            if not _fits(value, kind):
+                name = kind.__name__ if isinstance(kind, type) else str(kind)
+                raise TrainingError(f"{setting.name} must be of type {name}, got {reprlib.repr(value)}.")
         if not self.data:
             raise TrainingError(
                 "No data: name at least one source with --data (a folder with a dataset.json, or `synthetic`)."
             )
-        least = {"steps": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "crop_size": 1, "eval_every": 1}
-        for name, minimum in (
-            least | {"save_every": 1, "lora_rank": 0, "patience": 0, "num_workers": 0, "renew_shares": 0}
-        ).items():
-            if getattr(self, name) < minimum:
-                raise TrainingError(f"{name} must be {minimum} or more, got {getattr(self, name)}.")
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            # NaN is in no range.
+            if value is not None and not least <= value <= most:
+                allowed = f"between {least} and {most}" if most < _ANY else f"{least} or more"
+                allowed = allowed if -_ANY <= value <= _ANY else f"finite, {allowed}"
+                raise TrainingError(f"{name} must be {allowed}, got {reprlib.repr(value)}.")
+        if self.max_grad_norm == 0:
+            raise TrainingError("max_grad_norm must be above 0, got 0: every gradient would be cut to nothing.")
+        if Path(self.output_dir).exists() and not Path(self.output_dir).is_dir():
+            raise TrainingError(f"output_dir is {self.output_dir}, which is no folder. Name another.")
         if self.renew_shares and self.mixed_batches:
             raise TrainingError(
                 "renew_shares needs to know the loss of each source, which mixed_batches mixes. Leave one of them out."
             )
-        if self.mixed_precision is False:
-            self.mixed_precision = "no"  # What YAML makes of a bare `no`.
         if self.mixed_precision not in (None, "no", "bf16", "fp16"):
             raise TrainingError(f"mixed_precision is {self.mixed_precision!r}; it must be no, bf16 or fp16.")
         if not 0 <= self.ema_decay < 1:
@@ -152,6 +175,8 @@ class FinetuneArguments:
             )
         if self.weights is not None and len(self.weights) != len(self.data):
             raise TrainingError(f"weights holds {len(self.weights)} numbers for {len(self.data)} sources in data.")
+        if self.weights is not None and not (all(0 <= w <= _ANY for w in self.weights) and sum(self.weights) > 0):
+            raise TrainingError(f"weights must be finite numbers of 0 or more, not all 0, got {self.weights}.")
 
 
 def parse_arguments(description: str) -> FinetuneArguments:
@@ -161,8 +186,8 @@ def parse_arguments(description: str) -> FinetuneArguments:
     config = parser.parse_known_args()[0].config
     known = [setting.name for setting in fields(FinetuneArguments)]
     if config is not None:
-        values = yaml.safe_load(Path(config).read_text()) or {}
-        if unknown := sorted(set(values) - set(known)):
+        values = _read_config(config)
+        if unknown := sorted(set(map(str, values)) - set(known)):
             sys.exit(f"{config}: unknown settings {', '.join(unknown)}; known ones are {', '.join(known)}.")
         parser.set_defaults(**values)
     namespace = vars(parser.parse_args())
@@ -171,3 +196,24 @@ def parse_arguments(description: str) -> FinetuneArguments:
         return FinetuneArguments(**namespace)
     except TrainingError as error:
         sys.exit(str(error))
+
+
+def _read_config(path: str) -> dict[Any, Any]:
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        sys.exit(f"--config {path} cannot be read: {' '.join(str(error).split())}")
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        sys.exit(f"--config {path} holds no settings (`name: value` on each line) but {reprlib.repr(values)}.")
+    return values
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type that a setting is declared with."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, choice) for choice in get_args(kind))
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(kind)[0]) for item in value)
+    return type(value) in ((int, float) if kind is float else (kind,))

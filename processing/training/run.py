@@ -26,6 +26,7 @@ from accelerate.tracking import GeneralTracker, on_main_process
 
 from modeling_stsun import STSUNForDensePrediction
 
+from .._files import FolderLock, put_in_place, read_json, write_whole
 from ..data.datasets import FolderDataset
 from ..data.description import SampleRecord
 from ..image_processing_stsun import STSUNImageProcessor
@@ -75,19 +76,44 @@ class JsonLinesTracker(GeneralTracker):
 
 
 def log_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a log.jsonl; a last line that was cut short is left out."""
-    for line in path.read_text().splitlines() if path.exists() else ():
+    """The entries of a log.jsonl; a last line that was cut short is left out.
+
+    Raises:
+        TrainingError: another line is no entry of a run.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            entry = None
+        if isinstance(entry, dict) and type(entry.get("step")) is int:
+            yield entry
+        elif number < len(lines):
+            raise TrainingError(
+                f"Line {number} of {path} is no entry of a run: {line[:80]!r}. Move the file elsewhere."
+            )
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file that appears at once or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+def make_output_dir(arguments: FinetuneArguments) -> Path:
+    """The folder of a run, made if need be.
+
+    Raises:
+        TrainingError: it cannot be made or written.
+    """
+    folder = Path(arguments.output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"output_dir (--output_dir) {folder} cannot be made: {error}.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise TrainingError(f"output_dir (--output_dir) {folder} is not writable.")
+    return folder
+
+
+def run_lock(folder: Path) -> FolderLock:
+    """The right to train in a folder, which one run has at a time."""
+    return FolderLock(folder, "Wait until that run has ended, or give another output_dir (--output_dir).")
 
 
 def check_same_run(arguments: FinetuneArguments, path: Path, num_processes: int) -> None:
@@ -102,7 +128,13 @@ def check_same_run(arguments: FinetuneArguments, path: Path, num_processes: int)
     if not arguments.resume or not path.exists():
         write_whole(path, json.dumps(settings, indent=2))
         return
-    before = json.loads(path.read_text())
+    try:
+        before = read_json(path)
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{path}, which holds the settings of the run, cannot be read ({error}). Start a new run in another "
+            "output_dir (--output_dir)."
+        ) from error
     changed = [f"{n}: {before.get(n)!r} -> {v!r}" for n, v in settings.items() if before.get(n) != v]
     if changed:
         raise TrainingError(
@@ -124,7 +156,8 @@ def save_run(
     """
     folder = Path(arguments.output_dir)
     partial = folder / ".saving"
-    shutil.rmtree(partial, ignore_errors=True)
+    if partial.exists():
+        shutil.rmtree(partial)
     model.save_pretrained(partial)
     processor.save_pretrained(partial)
     document = json_ready({"arguments": asdict(arguments), **metrics})
@@ -133,7 +166,7 @@ def save_run(
     for path in partial.iterdir():
         if (folder / path.name).is_dir():
             shutil.rmtree(folder / path.name)
-        os.replace(path, folder / path.name)
+        put_in_place(path, folder / path.name)
     partial.rmdir()
 
 

@@ -686,8 +686,8 @@ def test_category_embeds_take_the_place_of_ids():
         ({"tasks": ["a", "a"]}, "tasks"),
         ({"id2label": {0: "water", 1: "water"}}, "distinct"),
         ({"class_weights": [1.0]}, "class_weights"),
-        ({"unified_size": 0}, "unified_size must be 1 or more, got 0"),
-        ({"patch_size": -1}, "patch_size must be 1 or more"),
+        ({"unified_size": 0}, "unified_size must be from 1 to 65536, got 0"),
+        ({"patch_size": -1}, "patch_size must be from 1 to 1024"),
     ],
 )
 def test_config_refuses_sizes_that_do_not_fit(kwargs, message):
