@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..metadata import KIND_ALIASES, MIN_WAVELENGTH_NM, POLARISATIONS
 from .cube_dates import dates_of_cube
-from .cube_layout import UNNAMED, CubeBand, Layout, count_up, listed, value_of_band, value_of_variable
+from .cube_layout import (
+    UNNAMED,
+    CubeBand,
+    Layout,
+    count_up,
+    listed,
+    raster_attributes,
+    value_of_band,
+    value_of_variable,
+)
 from .cube_numbers import nodata_of, packing_of, valid_range_of
 from .dates import DATE_KEYS, PERIOD_KEYS, date_in_name, dates_of, parse_period
 from .quantities import finite, length_nm
@@ -300,10 +309,9 @@ def _bad(where: str, fields: Iterable[_Field]) -> Iterator[Stated[bool]]:
 
 
 def _attributes(dataset: "Dataset", layout: Layout) -> Iterator[tuple[Hashable, Any]]:
-    """Attributes of the data set, then of its rasters."""
-    yield from dataset.attrs.items()
-    for variable in dict.fromkeys(band.variable for band in layout.bands):
-        yield from dataset[variable].attrs.items()
+    """Attributes of the rasters, then of the data set."""
+    for attributes in raster_attributes(dataset, layout):
+        yield from attributes.items()
 
 
 def _words(dataset: "Dataset", layout: Layout, keys: Sequence[str]) -> tuple[Stated[str], ...]:
