@@ -24,10 +24,7 @@ from .cube_layout import Layout, grid_mappings, raster_attributes
 from .records import RasterError, abridged
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import Dataset
-    except ImportError:
-        pass
+    from xarray import Dataset
 
 # Attributes that hold a CRS: of rioxarray and stackstac, and of the conventions of STAC and Zarr.
 _CRS_ATTRIBUTES = ("crs", "proj:code", "proj:epsg", "proj:wkt2", "proj:projjson")

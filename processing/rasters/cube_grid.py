@@ -27,10 +27,7 @@ from .quantities import unit_key
 from .records import RasterError
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import DataArray, Dataset
-    except ImportError:
-        pass
+    from xarray import DataArray, Dataset
 
 # Coordinates are stored rounded: what differs by less than this share of a pixel is the same.
 _TOLERANCE_PIXELS = 0.01

@@ -25,10 +25,7 @@ from .records import RasterError, abridged
 from .sensors import is_counting_name
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import Dataset
-    except ImportError:
-        pass
+    from xarray import Dataset
 
 # What xarray calls the variable of an array without a name in a file.
 UNNAMED = "__xarray_dataarray_variable__"

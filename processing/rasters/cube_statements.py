@@ -37,10 +37,7 @@ from .records import BandStatements, Period, Quantity, RasterError, Stated, Stat
 from .sensors import is_counting_name, plain_band_name, wavelength_in_name
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import Dataset
-    except ImportError:
-        pass
+    from xarray import Dataset
 
 _INSTRUMENT_KEYS = (
     "sensor",
@@ -51,8 +48,15 @@ _INSTRUMENT_KEYS = (
     "instruments",
 )
 _PLATFORM_KEYS = (
-    *("platform", "satellite", "satellite_id", "satelliteid", "mission"),
-    *("spacecraft", "spacecraft_id", "spacecraft_name", "constellation"),
+    "platform",
+    "satellite",
+    "satellite_id",
+    "satelliteid",
+    "mission",
+    "spacecraft",
+    "spacecraft_id",
+    "spacecraft_name",
+    "constellation",
 )
 # CF's standard names for what a wavelength coordinate holds.
 _WAVELENGTH_STANDARD_NAMES = (
