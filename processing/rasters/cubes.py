@@ -14,6 +14,7 @@
 """netCDF and Zarr cubes (time, band, y, x), read through xarray (`pip install 'stsun[xarray]'`)."""
 
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -153,8 +154,14 @@ class Cube:
 
     def applied(self, index: int) -> Scaling | None:
         """The scaling that xarray applied to the numbers of an object; `None` if it did not."""
-        band = self._layout.bands[(index - 1) % len(self._layout.bands)]
-        return packing_of(self._dataset[band.variable], band, self._name, self._is_file).applied
+        return self._applied[(index - 1) % len(self._layout.bands)]
+
+    @cached_property
+    def _applied(self) -> list[Scaling | None]:
+        packings = [
+            packing_of(self._dataset[band.variable], band, self._name, self._is_file) for band in self._layout.bands
+        ]
+        return [packing.applied for packing in packings]
 
     def read(self, indexes: Sequence[int], window: Window) -> np.ndarray:
         """Numbers (bands, height, width) of a window.
