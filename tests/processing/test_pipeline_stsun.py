@@ -174,16 +174,16 @@ def test_requests_that_cannot_be_met_are_refused(pipe, inputs, kwargs, message):
         pipe(inputs, **kwargs)
 
 
-def test_loading_asks_for_nobodys_trust(model, tmp_path, monkeypatch):
+def test_loading_asks_for_nobodys_trust(pipe, tmp_path, monkeypatch):
     # As save_pretrained writes it: with the code, and an auto_map that leads to it.
-    model.save_pretrained(tmp_path)
-    STSUNImageProcessor.from_config(model.config).save_pretrained(tmp_path)
+    pipe.model.save_pretrained(tmp_path)
+    pipe.image_processor.save_pretrained(tmp_path)
     assert "auto_map" in (tmp_path / "preprocessor_config.json").read_text()
     asked = []
     monkeypatch.setattr(builtins, "input", lambda *prompt: asked.append(prompt) or "n")
-    pipe = pipeline("dense-prediction", model=str(tmp_path))
+    loaded = pipeline("dense-prediction", model=str(tmp_path))
     assert not asked
-    assert type(pipe.image_processor) is STSUNImageProcessor
+    assert type(loaded.image_processor) is STSUNImageProcessor
 
 
 @pytest.mark.filterwarnings("ignore:Pictures are taken as nominal")
