@@ -20,8 +20,9 @@ keys are notes that nothing reads:
     name                text; also names the band statistics
     tasks               list out of semantic_segmentation, binary_change_detection, semantic_change_detection
     bands ?             list of {name, kind ?, center_nm ?, fwhm_nm ?, polarisation ?, unit ?}, one for each channel, as
-                        in `Band`; without kind, a name such as VV or NDVI or the wavelength says it; null = unknown.
-                        Each may have scale, offset and nodata of its own, in place of those below
+                        in `Band`; null = unknown. Without kind, a name such as VV or NDVI or the wavelength says it;
+                        the polarisation of a radar band may stand in its name (sigma0_VH). Each may have scale,
+                        offset and nodata of its own, in place of those below
     band_sets ?         {set: list as in bands} where the images of a sample differ; an image without a set has `bands`
     value_scale ?       physical value = stored value x value_scale + value_offset. One number holds for reflective
                         bands, others hold physical values; a list holds for the bands one by one, an object
