@@ -86,7 +86,8 @@ class DatasetStatements:
         """What it states about an open raster.
 
         Raises:
-            RasterError: the raster holds another number of bands than dataset.json lists, or names them in another order.
+            RasterError: the raster holds another number of bands than dataset.json lists, or names them in another
+                order.
         """
         self._dtypes[source.path] = np.result_type(*source.dtypes)
         described = self._bands_of(source)
