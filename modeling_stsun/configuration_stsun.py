@@ -43,6 +43,10 @@ class STSUNConfig(PreTrainedConfig):
     window_sizes (`list[list[int]]`, *optional*, defaults to `[[32, 8], [16, 16], [8, 32]]`):
         Attention windows (height, width) in tokens that successive blocks use, followed by one block over the whole
         grid, and again from the start.
+    global_pool_size (`int`, *optional*, defaults to 16):
+        Most keys and values along either side of the grid in blocks over the whole grid: means over groups of
+        neighbouring tokens, so that the cost is linear in pixels. A grid of at most so many tokens a side is attended
+        token by token. `None` = every grid is, at a cost that is quadratic in pixels.
     depthwise_convolution (`bool`, *optional*, defaults to `False`):
         Whether the 3x3 convolution that ends a block keeps its channels apart; `False` = dense, as in the paper.
     unified_time_size (`int`, *optional*, defaults to 8):
@@ -89,6 +93,7 @@ class STSUNConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     attention_dropout: float | int = 0.0
     window_sizes: list[list[int]] | None = None
+    global_pool_size: int | None = 16
     depthwise_convolution: bool = False
     unified_time_size: int = 8
     hypernetwork_hidden_size: int = 64
@@ -123,6 +128,10 @@ class STSUNConfig(PreTrainedConfig):
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.global_pool_size is not None and self.global_pool_size < 1:
+            raise ValueError(
+                f"global_pool_size must be 1 or more, or None for no pooling, got {self.global_pool_size}."
+            )
         if self.hidden_size % self.num_attention_heads or (self.hidden_size // self.num_attention_heads) % 4:
             raise ValueError(
                 f"hidden_size ({self.hidden_size}) must be a multiple of 4 * num_attention_heads "
