@@ -43,10 +43,11 @@ class STSUNConfig(PreTrainedConfig):
     window_sizes (`list[list[int]]`, *optional*, defaults to `[[32, 8], [16, 16], [8, 32]]`):
         Attention windows (height, width) in tokens that successive blocks use, followed by one block over the whole
         grid, and again from the start.
-    global_pool_size (`int`, *optional*, defaults to 16):
+    global_pool_size (`int`, *optional*, defaults to 32):
         Most keys and values along either side of the grid in blocks over the whole grid: means over groups of
-        neighbouring tokens, so that the cost is linear in pixels. A grid of at most so many tokens a side is attended
-        token by token. `None` = every grid is, at a cost that is quadratic in pixels.
+        neighbouring tokens, so that the cost is linear in pixels. A grid of at most so many tokens per side, such as
+        256 x 256 cells in patches of 8, is attended token by token, as in the paper. `None` = every grid is, at a cost
+        that is quadratic in pixels.
     depthwise_convolution (`bool`, *optional*, defaults to `False`):
         Whether the 3x3 convolution that ends a block keeps its channels apart; `False` = dense, as in the paper.
     unified_time_size (`int`, *optional*, defaults to 8):
@@ -93,7 +94,7 @@ class STSUNConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     attention_dropout: float | int = 0.0
     window_sizes: list[list[int]] | None = None
-    global_pool_size: int | None = 16
+    global_pool_size: int | None = 32
     depthwise_convolution: bool = False
     unified_time_size: int = 8
     hypernetwork_hidden_size: int = 64
@@ -183,6 +184,7 @@ PRESETS = {
         "stem_channels": 32,
         "patch_size": 4,
         "window_sizes": [[16, 4], [8, 8], [4, 16]],
+        "global_pool_size": 24,
         "depthwise_convolution": True,
         "hypernetwork_hidden_size": 48,
     },

@@ -126,3 +126,14 @@ def concatenate(parts: list[torch.Tensor], dim: int) -> torch.Tensor:
 def silu(states: torch.Tensor) -> torch.Tensor:
     """SiLU of a fresh tensor, in place where no gradient needs it: its size is that of the largest there are."""
     return F.silu(states, inplace=not torch.is_grad_enabled())
+
+
+def mask_if_needed(mask: torch.Tensor | None) -> torch.Tensor | None:
+    """A mask of pixels, or None where it masks none: what only has to be skipped over costs a third
+    of a training step.
+
+    Only a CPU looks: an accelerator would have to be waited for, and a compiled graph would break.
+    """
+    if mask is None or mask.device.type != "cpu" or torch.compiler.is_compiling():
+        return mask
+    return None if mask.all() else mask

@@ -43,7 +43,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_stsun import STSUNConfig
-from .kernels_stsun import convolve_grouped, convolve_in_strips, silu
+from .kernels_stsun import convolve_grouped, convolve_in_strips, mask_if_needed, silu
 from .loss_stsun import dense_prediction_loss
 
 # Fourier codes: shortest and longest period of the geometric series, and how many periods.
@@ -877,10 +877,11 @@ class STSUNTemporalModule(nn.Module):
         if mask is not None:
             values = torch.where(mask.unsqueeze(-1), values, 0)
             states = torch.where(mask.unsqueeze(-1), states, 0)
-        if states.shape[1] == 1 and not torch.is_grad_enabled():
+        if states.shape[1] == 1:
             # A mean of one date is that date: its gains are all there is to apply, and nothing has to be rearranged.
-            # In training all parameters take part, if only with gradients of 0.
-            gains = gains.squeeze(3).transpose(1, 2).repeat_interleave(channels // self.unified_time_size, dim=2)
+            # Its weights are 1, and here so that all parameters take part in training, if only with gradients of 0.
+            gains = (gains * weights[:, :-1] * weights[:, -1:]).squeeze(3).transpose(1, 2)
+            gains = gains.repeat_interleave(channels // self.unified_time_size, dim=2)
             return self.project(values * gains.unsqueeze(2)) + states
         values = rearrange(values, "b t n (u c) -> b u t (n c)", u=self.unified_time_size)
         unified = torch.matmul(weights[:, :-1] * gains, values)  # (B, Tu, S, N * channels / Tu)
@@ -1163,6 +1164,7 @@ class STSUNModel(STSUNPreTrainedModel):
         if date_mask is not None:
             dates = date_mask[:, :, None, None]
             pixel_mask = dates.expand(-1, -1, *pixel_values.shape[-2:]) if pixel_mask is None else pixel_mask & dates
+        pixel_mask = mask_if_needed(pixel_mask)
         cell_sizes, sizes = self.resolve_cell_sizes(pixel_values, pixel_mask, cell_sizes)
         generated = self.generate_weights(
             pixel_values.shape[:3],
@@ -1476,6 +1478,7 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
         weight, bias = self.output_module.generate_weights(categories)
         if pixel_mask is not None and date_mask is not None:
             pixel_mask = pixel_mask & date_mask[:, :, None, None]
+        pixel_mask = mask_if_needed(pixel_mask)
         logits = self.map_classes(outputs, weight, bias, pixel_values.shape[-2:], pixel_mask)
         if category_mask is not None:
             logits = logits.masked_fill(~category_mask[:, None, :, None, None], torch.finfo(logits.dtype).min)
@@ -1610,6 +1613,7 @@ class STSUNFoldedModel(nn.Module):
         num_dates, num_bands = self.input_weight.shape[1:3]
         check_shapes({"T": num_dates, "C": num_bands}, pixel_values=pixel_values, pixel_mask=pixel_mask)
         batch_size, (height, width) = pixel_values.shape[0], pixel_values.shape[-2:]
+        pixel_mask = mask_if_needed(pixel_mask)
         generated = STSUNGeneratedWeights(**{name: getattr(self, name) for name in self.names})
         outputs = self.model.stsun.apply_weights(
             pixel_values, pixel_mask, generated, [self.cell_size] * batch_size, [(height, width)] * batch_size
