@@ -248,6 +248,12 @@ def scale_code(sizes: torch.Tensor) -> torch.Tensor:
     return fourier_features(sizes.log2(), LOG_SIZE_PERIODS).flatten(-2)
 
 
+def compute_dtype(layer: nn.Module) -> torch.dtype:
+    """Type of the numbers that a layer computes with: weights that are quantised are integers, and take float32."""
+    floats = (parameter.dtype for parameter in layer.parameters() if parameter.is_floating_point())
+    return next(floats, torch.float32)
+
+
 class STSUNMetadataEmbedding(nn.Module):
     """Projects the code of a physical quantity; NaN, the unknown value, has an embedding that is learned."""
 
@@ -260,7 +266,7 @@ class STSUNMetadataEmbedding(nn.Module):
     def forward(self, values: torch.Tensor, code: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """`values` (..., V) of which one NaN makes the whole unknown; `code` maps (..., V) to (..., num_features)."""
         known = values.isfinite().all(-1, keepdim=True)
-        features = code(torch.where(known, values, 1.0)).to(self.projection.weight.dtype)
+        features = code(torch.where(known, values, 1.0)).to(compute_dtype(self.projection))
         return torch.where(known, self.projection(features), self.unknown)
 
 
@@ -429,7 +435,7 @@ class STSUNCellBasis(nn.Module):
         angles = torch.cat([angles, 2 * angles], dim=-1)
         size = torch.full((cell_size, cell_size), math.log2(cell_size), device=device)
         features = torch.cat([angles.sin(), angles.cos(), fourier_features(size, LOG_SIZE_PERIODS)], dim=-1)
-        basis = self.fc2(self.activation(self.fc1(features.to(self.fc1.weight.dtype))))
+        basis = self.fc2(self.activation(self.fc1(features.to(compute_dtype(self.fc1)))))
         return F.normalize(basis, dim=-1).permute(2, 0, 1)
 
 
@@ -982,7 +988,7 @@ class STSUNOutputModule(nn.Module):
                     "category_embeds were given, but this checkpoint has no projection for them: set "
                     "category_embeds_dim in the config (and train it)."
                 )
-            return self.category_projection(category_embeds.to(self.category_projection.weight.dtype))
+            return self.category_projection(category_embeds.to(compute_dtype(self.category_projection)))
         if category_ids is None:
             # Looked up like any others, so that adapters and offloaded weights take part.
             ids = torch.arange(self.category_embedding.num_embeddings, device=device)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -912,3 +913,14 @@ def test_later_unified_times_are_differences_between_dates(model):
     of_constants = (weights[:, :-1] * gains).sum(-1)
     assert of_constants[:, module.num_means :].abs().max() < 1e-4
     assert of_constants[:, : module.num_means].abs().max() > 1e-2
+
+
+def test_linear_layers_quantised_to_8_bit_compute_nearly_the_same(model):
+    sample = make_sample(0)
+    whole = model(**sample).logits
+    with warnings.catch_warnings():
+        # torch announces its successor.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {torch.nn.Linear}, dtype=torch.qint8)
+    logits = quantised(**sample).logits
+    assert (logits - whole).abs().mean() < 0.1 * whole.abs().mean()
