@@ -125,7 +125,7 @@ class Source:
 
     train: FolderDataset
     scored: FolderDataset | None
-    statistics: dict[str, dict[str, float | None]]
+    statistics: list[dict[str, Any]]
 
     @property
     def name(self) -> str:

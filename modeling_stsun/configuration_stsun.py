@@ -29,6 +29,7 @@ _SIZES = {
     **dict.fromkeys(("intermediate_size", "hypernetwork_hidden_size", "category_embeds_dim"), (1, _MAX_WIDTH)),
     **dict.fromkeys(("cell_rank", "patch_size", "num_attention_heads", "unified_time_size"), (1, _MAX_COUNT)),
     **dict.fromkeys(("hypernetwork_num_layers", "hypernetwork_num_heads"), (1, _MAX_COUNT)),
+    "global_pool_size": (1, _MAX_WIDTH),
     "num_hidden_layers": (2, _MAX_COUNT),
 }
 # Least and largest value of other numbers; NaN is in no range.
@@ -64,6 +65,11 @@ class STSUNConfig(PreTrainedConfig):
     window_sizes (`list[list[int]]`, *optional*, defaults to `[[32, 8], [16, 16], [8, 32]]`):
         Attention windows (height, width) in tokens that successive blocks use, followed by one block over the whole
         grid, and again from the start.
+    global_pool_size (`int`, *optional*, defaults to 32):
+        Most keys and values along either side of the grid in blocks over the whole grid: means over groups of
+        neighbouring tokens, so that the cost is linear in pixels. A grid of at most so many tokens per side, such as
+        256 x 256 cells in patches of 8, is attended token by token, as in the paper. `None` = every grid is, at a cost
+        that is quadratic in pixels.
     depthwise_convolution (`bool`, *optional*, defaults to `False`):
         Whether the 3x3 convolution that ends a block keeps its channels apart; `False` = dense, as in the paper.
     unified_time_size (`int`, *optional*, defaults to 8):
@@ -112,6 +118,7 @@ class STSUNConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     attention_dropout: float | int = 0.0
     window_sizes: list[list[int]] | None = None
+    global_pool_size: int | None = 32
     depthwise_convolution: bool = False
     unified_time_size: int = 8
     hypernetwork_hidden_size: int = 64
@@ -170,8 +177,6 @@ class STSUNConfig(PreTrainedConfig):
                     f"{name} ({getattr(self, name)}) must be a multiple of unified_time_size "
                     f"({self.unified_time_size})."
                 )
-        if not self.window_sizes:
-            raise ValueError("window_sizes must hold at least one pair (height, width), got none.")
         for size in self.window_sizes:
             if len(size) != 2 or min(size) < 1 or max(size) > _MAX_WIDTH:
                 raise ValueError(f"window_sizes must hold pairs (height, width) from 1 to {_MAX_WIDTH}, got {size}.")
@@ -204,6 +209,7 @@ PRESETS = {
         "stem_channels": 32,
         "patch_size": 4,
         "window_sizes": [[16, 4], [8, 8], [4, 16]],
+        "global_pool_size": 24,
         "depthwise_convolution": True,
         "hypernetwork_hidden_size": 48,
     },

@@ -43,6 +43,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_stsun import STSUNConfig
+from .kernels_stsun import convolve_grouped, convolve_in_strips, mask_if_needed, silu
 from .loss_stsun import dense_prediction_loss
 
 # Fourier codes: shortest and longest period of the geometric series, and how many periods.
@@ -58,16 +59,6 @@ YEAR_HARMONICS = 4
 # Scale of the differences between dates beside that of the dates themselves, which are much alike. On the synthetic
 # world (tiny, 600 steps, one seed) change F1 was 0.86, on unseen sensors 0.83; without scale and signs 0.71 and 0.69.
 DIFFERENCE_GAIN = 4.0
-
-# Values of an image that a CPU convolves at once on the input side: 4 MiB.
-STRIP_VALUES = 2**20
-# An older torch does not tell; attention is then left to its fused kernel.
-CPU_HAS_BFLOAT16 = getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
-# Scores of attention that a CPU works on at once in bfloat16: 4 MiB.
-SCORE_VALUES = 2**21
-# Bands up to which a CPU convolves faster channels last: 3 of 1024 x 1024 pixels in 3 ms and not 6, but 200 in 0.69 s
-# and not 0.30.
-FEW_BANDS = 16
 
 # Axes of the inputs; E = the ends of an interval or the sides of an image, V = the values of a vector.
 AXES = {
@@ -257,6 +248,12 @@ def scale_code(sizes: torch.Tensor) -> torch.Tensor:
     return fourier_features(sizes.log2(), LOG_SIZE_PERIODS).flatten(-2)
 
 
+def compute_dtype(layer: nn.Module) -> torch.dtype:
+    """Type of the numbers that a layer computes with: weights that are quantised are integers, and take float32."""
+    floats = (parameter.dtype for parameter in layer.parameters() if parameter.is_floating_point())
+    return next(floats, torch.float32)
+
+
 class STSUNMetadataEmbedding(nn.Module):
     """Projects the code of a physical quantity; NaN, the unknown value, has an embedding that is learned."""
 
@@ -269,7 +266,7 @@ class STSUNMetadataEmbedding(nn.Module):
     def forward(self, values: torch.Tensor, code: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """`values` (..., V) of which one NaN makes the whole unknown; `code` maps (..., V) to (..., num_features)."""
         known = values.isfinite().all(-1, keepdim=True)
-        features = code(torch.where(known, values, 1.0)).to(self.projection.weight.dtype)
+        features = code(torch.where(known, values, 1.0)).to(compute_dtype(self.projection))
         return torch.where(known, self.projection(features), self.unknown)
 
 
@@ -296,70 +293,29 @@ def eager_attention_forward(
     return attn_output.transpose(1, 2).contiguous(), attn_weights
 
 
-def prefers_matmul(query: torch.Tensor, dropout: float) -> bool:
-    """Whether `matmul_attention_forward` is faster than torch's fused attention for `query` (L, heads, n, head_dim).
+def attention_mask_for(
+    mask: torch.Tensor | None, num_queries: int, dtype: torch.dtype, implementation: str
+) -> torch.Tensor | None:
+    """The mask that an attention implementation takes, from a boolean mask of m keys (L, m), True = real.
 
-    It is so in bfloat16 on a CPU with instructions for it, of which the fused kernel makes little; on others it is up
-    to 40 times slower. Heads must be wide, for their products to be what takes time, and their scores few enough to
-    stay in the cache. Gradients are left to the fused kernel, which keeps no scores for them.
-    """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or not CPU_HAS_BFLOAT16:
-        return False
-    length, num_heads, num_tokens, head_dim = query.shape
-    if num_tokens**2 > SCORE_VALUES or head_dim < 32 or dropout or torch.is_grad_enabled():
-        return False
-    # A compiled graph holds each turn of the loop.
-    return not torch.compiler.is_compiling() or length * num_heads * num_tokens**2 <= 8 * SCORE_VALUES
-
-
-def matmul_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs: Unpack[TransformersKwargs],
-) -> tuple[torch.Tensor, None]:
-    """Attention without mask and dropout as two matrix products, over so many heads at once that their scores stay in
-    the cache: 10 ms instead of 16 ms for 8 heads of 1024 tokens in bfloat16 on two cores."""
-    shape = query.shape
-    query, key, value = (states.flatten(0, 1) for states in (query, key, value))
-    heads = SCORE_VALUES // (shape[2] * key.shape[1])
-    attn_output = torch.empty_like(query)
-    nothing = query.new_zeros(1, 1, 1)
-    for part in range(0, len(query), heads):
-        part = slice(part, part + heads)
-        scores = torch.baddbmm(nothing, query[part], key[part].transpose(1, 2), beta=0, alpha=scaling)
-        torch.bmm(scores.softmax(-1), value[part], out=attn_output[part])
-    return attn_output.view(shape).transpose(1, 2), None
-
-
-def attention_mask_for(mask: torch.Tensor | None, dtype: torch.dtype, implementation: str) -> torch.Tensor | None:
-    """The mask that an attention implementation takes, from a boolean key mask (L, n), True = real.
-
-    Flash attention drops masked tokens and takes the mask as it is; the others add (L, 1, n, n) to the scores, in which
-    rows without a key stay finite.
+    Flash attention drops masked tokens and takes the mask as it is; the others add (L, 1, n, m) to the scores of n
+    queries, in which rows without a key stay finite.
     """
     if mask is None or "flash" in implementation:
         return mask
     scores = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
-    return scores[:, None, None, :].expand(-1, -1, mask.shape[-1], -1)
+    return scores[:, None, None, :].expand(-1, -1, num_queries, -1)
 
 
-def apply_rotary_pos_emb(
-    query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotates the pairs (i, i + half) of each head by the angles of the token's position."""
+def apply_rotary_pos_emb(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotates the pairs (i, i + half) of each head of `states` (L, heads, n, head_dim) by the angles of the token's
+    position, whose `cos` and `sin` are (n, head_dim), or (L, 1, n, head_dim) where samples differ."""
+    # In their dtype: autocast may have changed it, and a wider one would cost conversions.
+    cos, sin = cos.to(states.dtype), sin.to(states.dtype)
     # The sign of the second half goes into the sines, which are small.
     sin = torch.cat([-sin[..., : sin.shape[-1] // 2], sin[..., sin.shape[-1] // 2 :]], dim=-1)
-
-    def rotate(states: torch.Tensor) -> torch.Tensor:
-        first, second = states.chunk(2, dim=-1)
-        return torch.addcmul(states * cos, torch.cat([second, first], dim=-1), sin)
-
-    return rotate(query), rotate(key)
+    first, second = states.chunk(2, dim=-1)
+    return torch.addcmul(states * cos, torch.cat([second, first], dim=-1), sin)
 
 
 class STSUNAttention(nn.Module):
@@ -381,31 +337,33 @@ class STSUNAttention(nn.Module):
         hidden_states: torch.Tensor,
         mask: torch.Tensor | None = None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        key_value_states: torch.Tensor | None = None,
+        key_position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`hidden_states` (L, n, width), `mask` (L, n) True = real key, or None, cos and sin (n, head_dim)."""
-        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
-        query = self.q_proj(hidden_states).view(shape).transpose(1, 2)
-        key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
-        value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
-        if position_embeddings is not None:
-            # In their dtype: autocast may have changed it, and a wider one would cost conversions.
-            cos, sin = (values.to(query.dtype) for values in position_embeddings)
-            query, key = apply_rotary_pos_emb(query, key, cos, sin)
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        dropout = self.config.attention_dropout if self.training else 0.0
-        if self.config._attn_implementation == "sdpa" and mask is None and prefers_matmul(query, dropout):
-            attention_interface = matmul_attention_forward
+        """`hidden_states` (L, n, width) attend to themselves, or to `key_value_states` (L, m, width) with position
+        codes of their own; `mask` (L, m) True = real key, or None; codes as for [`apply_rotary_pos_emb`]."""
+        if key_value_states is None:
+            key_value_states, key_position_embeddings = hidden_states, position_embeddings
+        query = self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        key = self.k_proj(key_value_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        value = self.v_proj(key_value_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        if position_embeddings is not None and key_position_embeddings is not None:
+            query = apply_rotary_pos_emb(query, *position_embeddings)
+            key = apply_rotary_pos_emb(key, *key_position_embeddings)
+        implementation = self.config._attn_implementation
+        if mask is not None and "flash" in implementation and key.shape[2] != query.shape[2]:
+            # Flash attention takes one mask for queries and keys.
+            implementation = "sdpa"
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         attn_output, attn_weights = attention_interface(
             self,
             query,
             key,
             value,
             # In the dtype of the scores: autocast may have changed it, and the lowest number of another overflows.
-            attention_mask_for(mask, query.dtype, self.config._attn_implementation),
-            dropout=dropout,
+            attention_mask_for(mask, query.shape[2], query.dtype, implementation),
+            dropout=self.config.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
         )
@@ -477,7 +435,7 @@ class STSUNCellBasis(nn.Module):
         angles = torch.cat([angles, 2 * angles], dim=-1)
         size = torch.full((cell_size, cell_size), math.log2(cell_size), device=device)
         features = torch.cat([angles.sin(), angles.cos(), fourier_features(size, LOG_SIZE_PERIODS)], dim=-1)
-        basis = self.fc2(self.activation(self.fc1(features.to(self.fc1.weight.dtype))))
+        basis = self.fc2(self.activation(self.fc1(features.to(compute_dtype(self.fc1)))))
         return F.normalize(basis, dim=-1).permute(2, 0, 1)
 
 
@@ -518,43 +476,6 @@ class STSUNBandHypernetwork(nn.Module):
         mean = weight.sum(1, keepdim=True) / count
         weight = ((weight - mean) * count.rsqrt() + mean / count) * mask
         return rearrange(weight, "r c (e k) -> r c e k", e=self.config.unified_channels), self.bias(code), code
-
-
-def convolve_grouped(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-    """Cells (b, T, Gh, Gw, E) of `images` (b, T, C, H, W), whose blocks of p x p pixels meet `kernels`, those of all
-    samples or of each, (1 or b, T, E, C, p, p).
-
-    One group a date and set of weights: the image is read in place, no block is copied.
-    """
-    num_sets, num_dates, *_, cell_size = kernels.shape
-    images = images.reshape(len(images) // num_sets, -1, *images.shape[3:])
-    cells = F.conv2d(images, kernels.flatten(0, 2), stride=cell_size, groups=num_sets * num_dates)
-    return rearrange(cells, "n (s t e) h w -> (s n) t h w e", s=num_sets, t=num_dates)
-
-
-def convolve_in_strips(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-    """What `convolve_grouped` gives, for CPUs, whose kernels rearrange what they are given.
-
-    In strips that stay in the cache 200 bands of 1024 x 1024 pixels take 0.30 s instead of 0.83 s. The cells come out
-    contiguous: all that follows reads them position by position.
-    """
-    num_dates, _, num_bands, cell_size, _ = kernels.shape[1:]
-    rows = max(STRIP_VALUES // (images[0, 0, :, 0].numel() * cell_size), 1) * cell_size
-    memory_format = torch.channels_last if num_bands <= FEW_BANDS else torch.contiguous_format
-    samples = []
-    for group, dates in zip(images.chunk(len(kernels)), kernels, strict=True):
-        strips = []
-        for index, kernel in enumerate(dates):
-            kernel = kernel.contiguous(memory_format=memory_format)
-            for strip in group[:, index].split(rows, dim=2):
-                strips.append(F.conv2d(strip, kernel, stride=cell_size).permute(0, 2, 3, 1).contiguous())
-        samples.append(concatenate(strips, dim=1).unflatten(1, (num_dates, -1)))
-    return concatenate(samples, dim=0)
-
-
-def concatenate(parts: list[torch.Tensor], dim: int) -> torch.Tensor:
-    """`torch.cat` that does not copy a part that is all there is."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
 class STSUNInputModule(nn.Module):
@@ -630,41 +551,62 @@ def conv_channels_last(convolution: nn.Conv2d, states: torch.Tensor) -> torch.Te
     return convolution(states.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def silu(states: torch.Tensor) -> torch.Tensor:
-    """SiLU of a fresh tensor, in place where no gradient needs it: its size is that of the largest there are."""
-    return F.silu(states, inplace=not torch.is_grad_enabled())
+def group_tokens(extents: torch.Tensor, length: int, num_groups: int) -> torch.Tensor:
+    """Divides the first tokens of an axis among groups of neighbours, whose sizes differ by one at most.
+
+    Args:
+        extents: (L,) int64, how many tokens of the axis are real, for each sequence.
+        length: tokens of the axis.
+        num_groups: the most groups; fewer tokens than that have a group each.
+
+    Returns:
+        (L, groups, length), 1 = the token is in the group. Tokens beyond the extent may be in any group.
+    """
+    positions = torch.arange(length, device=extents.device)
+    extents = extents.clamp(min=1).unsqueeze(1)
+    group_of_token = positions * extents.clamp(max=num_groups) // extents
+    groups = torch.arange(min(num_groups, length), device=extents.device)
+    return group_of_token.unsqueeze(1) == groups.unsqueeze(1)
 
 
-class STSUNWindowAttention(STSUNAttention):
-    """Attention inside windows of the token grid, or over the whole grid; tokens beyond the grid are masked as keys."""
+class STSUNGridAttention(STSUNAttention):
+    """Attention among tokens of a grid, with axial rotary position codes."""
 
-    def __init__(self, config: STSUNConfig, window_size: tuple[int, int] | None):
+    def __init__(self, config: STSUNConfig):
         super().__init__(config, config.hidden_size, config.num_attention_heads)
-        self.window_size = window_size
 
-    def position_embeddings(self, window: tuple[int, int], states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines (n, head_dim) of rotary positions; axial, in tokens, made for any window."""
+    def position_embeddings(
+        self, rows: torch.Tensor, columns: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines (..., h * w, head_dim) of the positions `rows` (..., h) and `columns` (..., w), counted in
+        tokens."""
         num_frequencies = self.head_dim // 4
-        exponents = torch.arange(num_frequencies, device=states.device, dtype=torch.float32) / num_frequencies
+        exponents = torch.arange(num_frequencies, device=rows.device, dtype=torch.float32) / num_frequencies
         frequencies = self.config.rope_theta**-exponents
-        rows, columns = (torch.arange(side, device=states.device, dtype=torch.float32) for side in window)
-        angles = torch.cat(
-            [
-                (rows[:, None] * frequencies)[:, None].expand(-1, window[1], -1),
-                (columns[:, None] * frequencies)[None].expand(window[0], -1, -1),
-            ],
-            dim=-1,
-        )
-        angles = angles.flatten(0, 1).tile(1, 2)
-        return angles.cos().to(states.dtype), angles.sin().to(states.dtype)
+        row_angles = (rows[..., :, None, None] * frequencies).expand(*rows.shape, columns.shape[-1], -1)
+        column_angles = (columns[..., None, :, None] * frequencies).expand(*rows.shape, columns.shape[-1], -1)
+        angles = torch.cat([row_angles, column_angles, row_angles, column_angles], dim=-1).flatten(-3, -2)
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+    def grid_embeddings(self, grid: tuple[int, int], states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Position codes (h * w, head_dim) of all tokens of a grid."""
+        rows, columns = (torch.arange(side, device=states.device, dtype=torch.float32) for side in grid)
+        return self.position_embeddings(rows, columns, states.dtype)
+
+
+class STSUNWindowAttention(STSUNGridAttention):
+    """Attention inside windows of the token grid; tokens beyond the grid are masked as keys."""
+
+    def __init__(self, config: STSUNConfig, window_size: tuple[int, int]):
+        super().__init__(config)
+        self.window_size = window_size
 
     def forward(
         self, hidden_states: torch.Tensor, token_mask: torch.Tensor | None, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """`hidden_states` (L, h, w, D), `token_mask` (L, h, w) or None."""
         length, height, width, _ = hidden_states.shape
-        window = (height, width) if self.window_size is None else self.window_size
-        window = (min(window[0], height), min(window[1], width))
+        window = (min(self.window_size[0], height), min(self.window_size[1], width))
         padding = (-height % window[0], -width % window[1])
         if any(padding):
             if token_mask is None:
@@ -677,14 +619,63 @@ class STSUNWindowAttention(STSUNAttention):
         windows = rearrange(hidden_states, "l (r i) (c j) d -> (l r c) (i j) d", **sizes)
         if token_mask is not None:
             token_mask = rearrange(token_mask, "l (r i) (c j) -> (l r c) (i j)", **sizes)
-        windows, attn_weights = super().forward(
-            windows,
-            token_mask,
-            self.position_embeddings(window, windows),
-            **kwargs,
-        )
+        windows, attn_weights = super().forward(windows, token_mask, self.grid_embeddings(window, windows), **kwargs)
         hidden_states = rearrange(windows, "(l r c) (i j) d -> l (r i) (c j) d", **sizes)
         return hidden_states[:, :height, :width], attn_weights
+
+
+class STSUNGlobalAttention(STSUNGridAttention):
+    """Attention of every token to the whole grid, whose keys and values are means over groups of neighbouring tokens.
+
+    There are at most `global_pool_size` x `global_pool_size` of them, so that cost grows linearly with the tokens, as
+    in PVT v2 (Wang et al. 2022, arXiv 2106.13797). Groups divide the real tokens of each sequence, never its padding,
+    and their positions are means, too.
+    """
+
+    def forward(
+        self, hidden_states: torch.Tensor, token_mask: torch.Tensor | None, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`hidden_states` (L, h, w, D), `token_mask` (L, h, w) or None."""
+        grid, size = tuple(hidden_states.shape[1:3]), self.config.global_pool_size
+        tokens, position_embeddings = hidden_states.flatten(1, 2), self.grid_embeddings(grid, hidden_states)
+        if size is None or max(grid) <= size:
+            mask = None if token_mask is None else token_mask.flatten(1)
+            attended, attn_weights = super().forward(tokens, mask, position_embeddings, **kwargs)
+        else:
+            pooled, mask, pooled_embeddings = self.pool(hidden_states, token_mask, size)
+            attended, attn_weights = super().forward(
+                tokens, mask, position_embeddings, pooled, pooled_embeddings, **kwargs
+            )
+        return attended.unflatten(1, grid), attn_weights
+
+    def pool(
+        self, states: torch.Tensor, mask: torch.Tensor | None, size: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[torch.Tensor, torch.Tensor]]:
+        """Means over groups of real tokens (L, m, D), which of them have any (L, m) or None for all, and their position
+        codes; arguments as in the forward, and the most groups along an axis."""
+        height, width = states.shape[1:3]
+        if mask is None:
+            present = torch.ones(1, height, width, dtype=torch.bool, device=states.device)
+        else:
+            present = mask
+            states = torch.where(mask.unsqueeze(-1), states, 0)
+        rows, columns = (
+            group_tokens((lines * torch.arange(1, length + 1, device=lines.device)).amax(1), length, size)
+            for lines, length in ((present.any(2), height), (present.any(1), width))
+        )
+        sums = torch.matmul(rows.to(states.dtype), states.flatten(2)).unflatten(2, (width, -1))
+        sums = torch.matmul(columns.to(states.dtype).unsqueeze(1), sums)
+        # Whole numbers, exact in any dtype that autocast may choose for products.
+        counts = (rows.unsqueeze(3) & present.unsqueeze(1)).sum(2)
+        counts = (counts.unsqueeze(2) * columns.unsqueeze(1)).sum(3)
+        pooled = (sums / counts.clamp(min=1).unsqueeze(3)).to(states.dtype)
+        centers = [
+            (groups * torch.arange(groups.shape[2], device=groups.device)).sum(2) / groups.sum(2).clamp(min=1)
+            for groups in (rows, columns)
+        ]
+        cos, sin = self.position_embeddings(*centers, states.dtype)
+        pooled_mask = None if mask is None else counts.flatten(1) > 0
+        return pooled.flatten(1, 2), pooled_mask, (cos.unsqueeze(1), sin.unsqueeze(1))
 
 
 class STSUNConditionHypernetwork(nn.Module):
@@ -736,9 +727,12 @@ class STSUNLayer(GradientCheckpointingLayer):
         super().__init__()
         # Windows in turn, then one block over the whole grid, and again.
         turn = layer_idx % (len(config.window_sizes) + 1)
-        window_size = tuple(config.window_sizes[turn]) if turn < len(config.window_sizes) else None
         self.norm1 = STSUNAdaptiveLayerNorm(config)
-        self.attention = STSUNWindowAttention(config, window_size)
+        self.attention: STSUNGridAttention
+        if turn < len(config.window_sizes):
+            self.attention = STSUNWindowAttention(config, tuple(config.window_sizes[turn]))
+        else:
+            self.attention = STSUNGlobalAttention(config)
         self.norm2 = STSUNAdaptiveLayerNorm(config)
         self.mlp = STSUNMLP(config, config.hidden_size, config.intermediate_size)
         self.norm3 = STSUNAdaptiveLayerNorm(config)
@@ -902,10 +896,11 @@ class STSUNTemporalModule(nn.Module):
         if mask is not None:
             values = torch.where(mask.unsqueeze(-1), values, 0)
             states = torch.where(mask.unsqueeze(-1), states, 0)
-        if states.shape[1] == 1 and not torch.is_grad_enabled():
+        if states.shape[1] == 1:
             # A mean of one date is that date: its gains are all there is to apply, and nothing has to be rearranged.
-            # In training all parameters take part, if only with gradients of 0.
-            gains = gains.squeeze(3).transpose(1, 2).repeat_interleave(channels // self.unified_time_size, dim=2)
+            # Its weights are 1, and here so that all parameters take part in training, if only with gradients of 0.
+            gains = (gains * weights[:, :-1] * weights[:, -1:]).squeeze(3).transpose(1, 2)
+            gains = gains.repeat_interleave(channels // self.unified_time_size, dim=2)
             return self.project(values * gains.unsqueeze(2)) + states
         values = rearrange(values, "b t n (u c) -> b u t (n c)", u=self.unified_time_size)
         unified = torch.matmul(weights[:, :-1] * gains, values)  # (B, Tu, S, N * channels / Tu)
@@ -993,7 +988,7 @@ class STSUNOutputModule(nn.Module):
                     "category_embeds were given, but this checkpoint has no projection for them: set "
                     "category_embeds_dim in the config (and train it)."
                 )
-            return self.category_projection(category_embeds.to(self.category_projection.weight.dtype))
+            return self.category_projection(category_embeds.to(compute_dtype(self.category_projection)))
         if category_ids is None:
             # Looked up like any others, so that adapters and offloaded weights take part.
             ids = torch.arange(self.category_embedding.num_embeddings, device=device)
@@ -1042,7 +1037,7 @@ class STSUNPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {"hidden_states": STSUNLayer, "attentions": STSUNWindowAttention}
+    _can_record_outputs = {"hidden_states": STSUNLayer, "attentions": STSUNGridAttention}
     # The loss is a mean over samples, so a Trainer averages it over accumulated batches.
     accepts_loss_kwargs = False
 
@@ -1188,6 +1183,7 @@ class STSUNModel(STSUNPreTrainedModel):
         if date_mask is not None:
             dates = date_mask[:, :, None, None]
             pixel_mask = dates.expand(-1, -1, *pixel_values.shape[-2:]) if pixel_mask is None else pixel_mask & dates
+        pixel_mask = mask_if_needed(pixel_mask)
         cell_sizes, sizes = self.resolve_cell_sizes(pixel_values, pixel_mask, cell_sizes)
         generated = self.generate_weights(
             pixel_values.shape[:3],
@@ -1507,6 +1503,7 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
         weight, bias = self.output_module.generate_weights(categories)
         if pixel_mask is not None and date_mask is not None:
             pixel_mask = pixel_mask & date_mask[:, :, None, None]
+        pixel_mask = mask_if_needed(pixel_mask)
         logits = self.map_classes(outputs, weight, bias, pixel_values.shape[-2:], pixel_mask)
         if category_mask is not None:
             logits = logits.masked_fill(~category_mask[:, None, :, None, None], torch.finfo(logits.dtype).min)
@@ -1644,6 +1641,7 @@ class STSUNFoldedModel(nn.Module):
         num_dates, num_bands = self.input_weight.shape[1:3]
         check_shapes({"T": num_dates, "C": num_bands}, pixel_values=pixel_values, pixel_mask=pixel_mask)
         batch_size, (height, width) = pixel_values.shape[0], pixel_values.shape[-2:]
+        pixel_mask = mask_if_needed(pixel_mask)
         generated = STSUNGeneratedWeights(**{name: getattr(self, name) for name in self.names})
         outputs = self.model.stsun.apply_weights(
             pixel_values, pixel_mask, generated, [self.cell_size] * batch_size, [(height, width)] * batch_size

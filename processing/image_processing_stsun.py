@@ -96,8 +96,9 @@ class STSUNImageProcessor(BaseImageProcessor):
     r"""
     Turns image series of any sensors, dates and sizes into one padded and masked batch for STSUN.
 
-    Pixels are normalised per band: with the statistics of the data set that they come from, where this processor holds
-    them, else by the kind of the band, which takes physical units (reflectance 0-1, kelvin, decibel, metres).
+    Pixels are normalised per band: with the statistics of a data set of such bands or, where this processor holds none
+    or `by_kind` is asked for, by the kind of the band, which takes physical units (reflectance 0-1, kelvin, decibel,
+    metres).
 
     Args:
         tasks (`list[str]`, *optional*): names of the tasks, in the order of the model's config.

@@ -236,8 +236,8 @@ def match_bands(
 ) -> tuple[tuple[BandStatistics | None, ...], tuple[str, ...]]:
     """The statistics of each band out of those of a data set.
 
-    A record fits a band of its kind, polarisation and unit whose centre is not unknown to one of them alone and lies
-    within `CENTER_TOLERANCE_NM`; of several the nearest counts, and of equally near ones that of the band's name.
+    A record fits a band of the same kind, polarisation and unit if both centres lie within `CENTER_TOLERANCE_NM`, or
+    neither is known. The nearest record counts, and of equally near ones that of the band's name.
 
     Returns:
         One record per band, `None` where none fits or several fit equally well, and a text for each band without one.

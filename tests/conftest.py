@@ -29,6 +29,8 @@ def small_config(**kwargs) -> STSUNConfig:
         "num_attention_heads": 4,
         "intermediate_size": 48,
         "window_sizes": [[4, 2], [3, 3], [2, 4]],
+        # Fewer than the tokens of most test images, or none of them would be pooled.
+        "global_pool_size": 3,
         "unified_time_size": 4,
         "hypernetwork_hidden_size": 16,
         "hypernetwork_num_heads": 2,

@@ -194,7 +194,7 @@ def test_stacked_dates_and_maps_have_channels_of_their_own(benchmark, corpus, tm
     assert image.shape == (3 * num_bands, 20, 24)
     assert stack.num_maps == 3
     band = sample.series.acquisitions[2].bands[1].name
-    entry = source.statistics[band]
+    (entry,) = [entry for entry in source.statistics if entry["name"] == band]
     expected = (sample.series.pixels[2][1] - entry["mean"]) / entry["std"]
     np.testing.assert_allclose(image[2 * num_bands + 1], expected, rtol=1e-5, atol=1e-5)
     batch = stack.collate([sample, source.train.read(0, (0, 0, 16, 16))])

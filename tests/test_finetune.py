@@ -75,7 +75,6 @@ def make_folder(root, name, task, bands, num_dates):
         "name": name,
         "tasks": [task],
         "bands": [band.to_dict() for band in bands],
-        "gsd_m": 10,
         "samples": samples,
         "splits": {"train": ["0"], "val": ["1"], "test": ["2"]},
     }

@@ -45,7 +45,7 @@ class Sample:
         series: the images, with pixels.
         task: `semantic_segmentation`, `binary_change_detection` or `semantic_change_detection`.
         classes: names of the classes asked for; labels are positions in this tuple.
-        outputs: one entry a map. Semantic tasks: positions of the dates that the map describes. Binary change
+        outputs: one entry per map. Semantic tasks: positions of the dates that the map describes. Binary change
             detection: (before, after), the two dates between which change is asked for.
         labels: (maps, height, width) uint8, positions in `classes`, 255 = not labelled; `None` where there are none.
         source: name of the data set, which also names its band statistics.

@@ -13,15 +13,16 @@
 # limitations under the License.
 """What a dataset.json says: the folder format of labelled series, read and checked.
 
-A folder holds `dataset.json`, images (one raster a date and sensor) and label maps (rasters of one integer band), all
+A folder holds `dataset.json`, images (one raster per date and sensor) and label maps (rasters of one integer band), all
 rasters of a sample on one grid. These are the keys of `dataset.json`; `?` marks those that may be left out, and other
 keys are notes that nothing reads:
 
     name                text; also names the band statistics
     tasks               list out of semantic_segmentation, binary_change_detection, semantic_change_detection
     bands ?             list of {name, kind ?, center_nm ?, fwhm_nm ?, polarisation ?, unit ?}, one for each channel, as
-                        in `Band`; without kind, a name such as VV or NDVI or the wavelength says it; null = unknown.
-                        Each may have scale, offset and nodata of its own, in place of those below
+                        in `Band`; null = unknown. Without kind, a name such as VV or NDVI or the wavelength says it;
+                        the polarisation of a radar band may stand in its name (sigma0_VH). Each may have scale,
+                        offset and nodata of its own, in place of those below
     band_sets ?         {set: list as in bands} where the images of a sample differ; an image without a set has `bands`
     value_scale ?       physical value = stored value x value_scale + value_offset. One number holds for reflective
                         bands, others hold physical values; a list holds for the bands one by one, an object
@@ -29,7 +30,7 @@ keys are notes that nothing reads:
                         raster count
     value_offset ?      see value_scale; a number, a list or an object in the same way
     nodata ?            stored value of missing pixels; rasters whose nodata value is NaN keep that instead
-    gsd_m ?             metres a pixel, for rasters whose georeference states none; null = unknown
+    gsd_m ?             metres per pixel, for rasters whose georeference states none; null = unknown
     classes ?           list of {id, name} of the semantic labels, ids 0 to 255; needed by the semantic tasks
     change_classes ?    list of {id, name}: id 0 must mean unchanged and id 1 (or 255) changed, there are no others
     ignore_index ?      value of label pixels that nobody labelled, the id of no class; 255 unless given
@@ -40,10 +41,11 @@ keys are notes that nothing reads:
                         states counts
         labels          {semantic ?, change ?, change_per_pair ?, semantic_per_time ?}
                             semantic: path of one map that describes all images together
-                            change: path of the change between the first and the last image listed, 0 and 1
+                            change: path of the change between the first and the last image listed, whose values are
+                                the ids of change_classes (0 and 1 without them)
                             change_per_pair: list of {path, image_indices}, in place of change: one map like it for each
                                 of several pairs of images
-                            semantic_per_time: list of {path, image_indices}, one map for a date or a group of dates
+                            semantic_per_time: list of {path, image_indices}, one map per date or group of dates
         task ?          what the sample is for; without it, all of `tasks` that its labels serve
         gsd_m ?         in place of that of the data set
     splits              {split: list of sample ids}; a sample is in one split at most

@@ -172,7 +172,7 @@ def _open_images(images: Sequence[ImageRecord], check: bool) -> tuple["RasterSer
     from ..rasters.series import open_series
     from .statements import DatasetStatements
 
-    statements = [DatasetStatements(image) for image in images]
+    statements = [DatasetStatements(image, check) for image in images]
     opened = open_series([str(image.path) for image in images], beside=[[one] for one in statements], check=check)
     with ExitStack() as stack:
         stack.callback(opened.close)

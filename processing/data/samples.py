@@ -61,7 +61,7 @@ class SampleRecord:
         height: rows.
         width: columns.
         outputs: as in [`Sample`].
-        label_paths: rasters of the labels, one an output.
+        label_paths: rasters of the labels, one per output.
         num_labelled: pixels that have a label in one of the maps, or in several.
     """
 

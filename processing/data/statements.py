@@ -48,9 +48,11 @@ class DatasetStatements:
 
     Args:
         image: the image's record.
+        check: whether to compare the order of the bands with the names that the rasters give them.
     """
 
     image: ImageRecord
+    check: bool = True
     # By raster that was asked for and number of the band: its entry; `None` = marked as bad, and not listed.
     _entries: dict[str, dict[int, DescribedBand | None]] = field(default_factory=dict, compare=False, repr=False)
     _dtypes: dict[str, np.dtype] = field(default_factory=dict, compare=False, repr=False)
@@ -84,10 +86,13 @@ class DatasetStatements:
         """What it states about an open raster.
 
         Raises:
-            RasterError: the raster holds another number of bands than dataset.json lists.
+            RasterError: the raster holds another number of bands than dataset.json lists, or names them in another
+                order.
         """
         self._dtypes[source.path] = np.result_type(*source.dtypes)
         described = self._bands_of(source)
+        if self.check:
+            self._check_order(source, described)
         nan_marked = self._nan_marks_missing(source, described)
         bands = [
             BandStatements() if band is None else _band_statements(band, keeps_nan)
@@ -127,6 +132,21 @@ class DatasetStatements:
         if stop > self.num_bands:
             raise RasterError(self._wrong_number(f"{self.image.path} holds more (up to {source.path})"))
         return [*self.image.bands[start:stop]]
+
+    def _check_order(self, source: RasterSource, described: Sequence[DescribedBand | None]) -> None:
+        """Refuses a list that holds the name of a band at the place of another one."""
+        places = {entry.band.name.casefold(): entry for entry in self.image.bands}
+        for index, entry, own in zip(source.indexes, described, source.states().bands, strict=True):
+            names = [name for name in own.names if not name.weak]
+            if entry is None or any(name.value.casefold() == entry.band.name.casefold() for name in names):
+                continue
+            for name in names:
+                if other := places.get(name.value.casefold()):
+                    raise RasterError(
+                        f"Band {index} of {source.path} is called {name.value!r} ({name.source}), which is the name of "
+                        f"{other.source}, but {entry.source} with the name {entry.band.name!r} stands for it. List the "
+                        "bands in the order of the raster."
+                    )
 
     def _wrong_number(self, held: str) -> str:
         names = ", ".join(described.band.name for described in self.image.bands)

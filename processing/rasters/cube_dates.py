@@ -25,10 +25,7 @@ from .dates import between, parse_period
 from .records import Period, RasterError, Stated
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import Dataset
-    except ImportError:
-        pass
+    from xarray import Dataset
 
 # STAC items without an instant state these.
 _START, _END = "start_datetime", "end_datetime"

@@ -26,10 +26,7 @@ from .cube_layout import grid_mappings, raster_variables
 from .records import RasterError, abridged
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import Dataset
-    except ImportError:
-        pass
+    from xarray import Dataset
 
 # Read through xarray, not by GDAL, which shows the dates of a variable as its bands.
 CUBE_SUFFIXES = (".nc", ".nc4", ".cdf", ".zarr")

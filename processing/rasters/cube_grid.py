@@ -11,27 +11,23 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Where the pixels of an xarray data set lie: coordinate reference system and affine transform."""
+"""Where the pixels of an xarray data set lie."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rasterio import CRS, Affine
 from rasterio.control import GroundControlPoint
-from rasterio.errors import CRSError
 
-from .cube_layout import Layout, grid_mappings
+from .cube_crs import crs_of, grid_mapping_of
+from .cube_layout import Layout, raster_attributes
 from .quantities import unit_key
-from .records import RasterError, abridged
+from .records import RasterError
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import DataArray, Dataset
-    except ImportError:
-        pass
+    from xarray import DataArray, Dataset
 
 # Coordinates are stored rounded: what differs by less than this share of a pixel is the same.
 _TOLERANCE_PIXELS = 0.01
@@ -39,11 +35,7 @@ _TOLERANCE_PIXELS = 0.01
 _STEP = 1e-6
 # Metres in one unit of an axis.
 _METRES = {"m": 1.0, "meter": 1.0, "metre": 1.0, "km": 1e3, "kilometer": 1e3, "kilometre": 1e3}
-# Attributes that hold a CRS: of rioxarray and stackstac, and of the conventions of STAC and Zarr.
-_CRS_ATTRIBUTES = ("crs", "proj:code", "proj:epsg", "proj:wkt2", "proj:projjson")
-# One of these makes a variable a grid mapping of CF.
-_CF_CRS = {"crs_wkt", "spatial_ref", "grid_mapping_name"}
-# Attributes that hold the six coefficients of an `Affine`, of the same.
+# Attributes that hold the six coefficients of an `Affine`: of stackstac, Zarr's convention and STAC.
 _TRANSFORM_ATTRIBUTES = ("transform", "spatial:transform", "proj:transform")
 
 
@@ -79,8 +71,8 @@ def georeference(dataset: "Dataset", layout: Layout, name: str, is_file: bool) -
     Raises:
         RasterError: axes are no regular grid, or two statements contradict each other.
     """
-    mapping = _grid_mapping(dataset, layout, name)
-    crs = _crs(dataset, layout, name, mapping)
+    mapping = grid_mapping_of(dataset, layout, name)
+    crs = crs_of(dataset, layout, name, mapping)
     stated = list(_stated_transforms(dataset, layout, name, mapping))
     axes = _axes(dataset, layout, name, crs, stated)
     shape = dataset.sizes[layout.y], dataset.sizes[layout.x]
@@ -90,90 +82,6 @@ def georeference(dataset: "Dataset", layout: Layout, name: str, is_file: bool) -
     if transform is None and points:
         return Georeference(None, None, (points, crs))
     return Georeference(crs, transform)
-
-
-def _sources(dataset: "Dataset", layout: Layout) -> Iterator[Mapping[Any, Any]]:
-    """Attributes of the rasters, then those of the data set."""
-    for variable in dict.fromkeys(band.variable for band in layout.bands):
-        yield dataset[variable].attrs
-    yield dataset.attrs
-
-
-# CRS
-
-
-def _grid_mapping(dataset: "Dataset", layout: Layout, name: str) -> Hashable | None:
-    """The one variable that states the CRS of all rasters."""
-    named = grid_mappings(dataset, [band.variable for band in layout.bands])
-    if len(named) > 1:
-        raise RasterError(
-            f"{name} has variables on several grid mappings ({abridged(named)}). Name those of one "
-            "to read with parts=[...] (--parts)."
-        )
-    if not named:
-        # The name that rioxarray gives it.
-        return "spatial_ref" if "spatial_ref" in dataset.variables else None
-    if named[0] not in dataset.variables:
-        raise RasterError(
-            f"{name} names the grid mapping {named[0]!r}, but does not hold it. Open it with "
-            "decode_coords='all', which keeps it with each array, or write the CRS "
-            "(array.rio.write_crs)."
-        )
-    return named[0]
-
-
-def _crs(dataset: "Dataset", layout: Layout, name: str, mapping: Hashable | None) -> CRS | None:
-    """The CRS, which all that state it must agree on."""
-    stated = []
-    for value, source in _stated_crs(dataset, layout, mapping):
-        try:
-            stated.append((_read_crs(value), source))
-        except (CRSError, ValueError, TypeError, RuntimeError) as error:
-            raise RasterError(
-                f"{name} has a coordinate system that cannot be read ({source}): {error} Write it "
-                "again (dataset.rio.write_crs) and pass the xarray object."
-            ) from error
-    for other, source in stated[1:]:
-        codes = stated[0][0].to_epsg(), other.to_epsg()
-        if None not in codes and codes[0] != codes[1]:
-            raise RasterError(
-                f"{name} states two coordinate systems: EPSG:{codes[0]} ({stated[0][1]}) and "
-                f"EPSG:{codes[1]} ({source}). Correct one, or write the right one "
-                "(dataset.rio.write_crs), delete the other and pass the xarray object."
-            )
-    return stated[0][0] if stated else None
-
-
-def _stated_crs(
-    dataset: "Dataset",
-    layout: Layout,
-    mapping: Hashable | None,
-) -> Iterator[tuple[Any, str]]:
-    """What states a CRS, and where."""
-    if mapping is not None and not _CF_CRS.isdisjoint(dataset.variables[mapping].attrs):
-        yield dataset.variables[mapping].attrs, f"grid mapping {mapping}"
-    for attributes in _sources(dataset, layout):
-        for key in _CRS_ATTRIBUTES:
-            if attributes.get(key) is not None:
-                yield _crs_input(key, attributes[key]), f"attribute {key}"
-    for key in ("epsg", "proj:epsg", "proj:code"):
-        coordinate = dataset.coords.get(key)
-        if coordinate is not None and not coordinate.ndim and coordinate.values.item() is not None:
-            yield _crs_input(key, coordinate.values.item()), f"coordinate {key}"
-
-
-def _crs_input(key: str, value: Any) -> Any:
-    return f"EPSG:{value}" if key.endswith("epsg") else value
-
-
-def _read_crs(value: Any) -> CRS:
-    """A CRS from attributes of a CF grid mapping, PROJJSON, or whatever else rioxarray takes."""
-    if isinstance(value, Mapping):
-        crs_class = import_module("pyproj").CRS
-        is_cf = not _CF_CRS.isdisjoint(value)
-        value = crs_class.from_cf(dict(value)) if is_cf else crs_class.from_json_dict(dict(value))
-    crs: CRS = import_module("rioxarray.crs").crs_from_user_input(value)
-    return crs
 
 
 def _ground_control_points(
@@ -208,7 +116,7 @@ def _stated_transforms(
         if (affine := Affine.from_gdal(*numbers)) != Affine.identity():
             yield _Transform(affine, f"GeoTransform of {mapping}")
     seen = []
-    for attributes in _sources(dataset, layout):
+    for attributes in raster_attributes(dataset, layout):
         for key in _TRANSFORM_ATTRIBUTES:
             numbers = _numbers(attributes.get(key))
             affine = Affine(*numbers[:6]) if len(numbers) in (6, 9) else Affine.identity()

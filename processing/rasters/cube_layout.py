@@ -14,7 +14,7 @@
 """Which variables of an xarray data set are rasters, and which bands and dates they hold."""
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,7 @@ from .records import RasterError, abridged
 from .sensors import is_counting_name
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import Dataset
-    except ImportError:
-        pass
+    from xarray import Dataset
 
 # What xarray calls the variable of an array without a name in a file.
 UNNAMED = "__xarray_dataarray_variable__"
@@ -320,3 +317,10 @@ def _shared_time(
             "those to read with parts=[...] (--parts)."
         )
     return None if without else time
+
+
+def raster_attributes(dataset: "Dataset", layout: Layout) -> Iterator[Mapping[Any, Any]]:
+    """The attributes of each raster, then those of the data set."""
+    for variable in dict.fromkeys(band.variable for band in layout.bands):
+        yield dataset[variable].attrs
+    yield dataset.attrs

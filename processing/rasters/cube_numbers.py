@@ -26,10 +26,7 @@ from .quantities import finite
 from .records import RasterError, Scaling, Stated
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import DataArray
-    except ImportError:
-        pass
+    from xarray import DataArray
 
 # What `rio.set_nodata` states is in no attribute; it gets this one.
 ACCESSOR_NODATA = "rio.nodata"

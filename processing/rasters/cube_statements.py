@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..metadata import KIND_ALIASES, MIN_WAVELENGTH_NM, POLARISATIONS
 from .cube_dates import dates_of_cube
-from .cube_layout import UNNAMED, CubeBand, Layout, count_up, listed, value_of_band, value_of_variable
+from .cube_layout import (
+    UNNAMED,
+    CubeBand,
+    Layout,
+    count_up,
+    listed,
+    raster_attributes,
+    value_of_band,
+    value_of_variable,
+)
 from .cube_numbers import nodata_of, packing_of, valid_range_of
 from .dates import DATE_KEYS, PERIOD_KEYS, date_in_name, dates_of, parse_period
 from .quantities import finite, length_nm
@@ -28,10 +37,7 @@ from .records import BandStatements, Period, Quantity, RasterError, Stated, Stat
 from .sensors import is_counting_name, plain_band_name, wavelength_in_name
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides it from the check of what a checkpoint's code needs)
-        from xarray import Dataset
-    except ImportError:
-        pass
+    from xarray import Dataset
 
 _INSTRUMENT_KEYS = (
     "sensor",
@@ -42,8 +48,15 @@ _INSTRUMENT_KEYS = (
     "instruments",
 )
 _PLATFORM_KEYS = (
-    *("platform", "satellite", "satellite_id", "satelliteid", "mission"),
-    *("spacecraft", "spacecraft_id", "spacecraft_name", "constellation"),
+    "platform",
+    "satellite",
+    "satellite_id",
+    "satelliteid",
+    "mission",
+    "spacecraft",
+    "spacecraft_id",
+    "spacecraft_name",
+    "constellation",
 )
 # CF's standard names for what a wavelength coordinate holds.
 _WAVELENGTH_STANDARD_NAMES = (
@@ -300,10 +313,9 @@ def _bad(where: str, fields: Iterable[_Field]) -> Iterator[Stated[bool]]:
 
 
 def _attributes(dataset: "Dataset", layout: Layout) -> Iterator[tuple[Hashable, Any]]:
-    """Attributes of the data set, then of its rasters."""
-    yield from dataset.attrs.items()
-    for variable in dict.fromkeys(band.variable for band in layout.bands):
-        yield from dataset[variable].attrs.items()
+    """Attributes of the rasters, then of the data set."""
+    for attributes in raster_attributes(dataset, layout):
+        yield from attributes.items()
 
 
 def _words(dataset: "Dataset", layout: Layout, keys: Sequence[str]) -> tuple[Stated[str], ...]:

@@ -14,6 +14,7 @@
 """netCDF and Zarr cubes (time, band, y, x), read through xarray (`pip install 'stsun[xarray]'`)."""
 
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -29,10 +30,7 @@ from .cube_statements import states_of
 from .records import RasterError, Scaling, Statements, abridged
 
 if TYPE_CHECKING:
-    try:  # noqa: SIM105 (hides them from the check of what a checkpoint's code needs)
-        from xarray import DataArray, Dataset, DataTree
-    except ImportError:
-        pass
+    from xarray import DataArray, Dataset, DataTree
 
 __all__ = ["Cube", "cube_name", "is_cube", "is_xarray"]
 
@@ -156,8 +154,14 @@ class Cube:
 
     def applied(self, index: int) -> Scaling | None:
         """The scaling that xarray applied to the numbers of an object; `None` if it did not."""
-        band = self._layout.bands[(index - 1) % len(self._layout.bands)]
-        return packing_of(self._dataset[band.variable], band, self._name, self._is_file).applied
+        return self._applied[(index - 1) % len(self._layout.bands)]
+
+    @cached_property
+    def _applied(self) -> list[Scaling | None]:
+        packings = [
+            packing_of(self._dataset[band.variable], band, self._name, self._is_file) for band in self._layout.bands
+        ]
+        return [packing.applied for packing in packings]
 
     def read(self, indexes: Sequence[int], window: Window) -> np.ndarray:
         """Numbers (bands, height, width) of a window.
@@ -204,7 +208,7 @@ class Cube:
         array = self._dataset[variable].isel({layout.y: rows, layout.x: columns})
         dim = bands[0].dim
         if dim is not None:
-            array = array.isel({dim: [band.position for band in bands]})
+            array = array.isel({dim: _selection([band.position for band in bands])})
         order = [axis for axis in (layout.time, dim, layout.y, layout.x) if axis is not None]
         try:
             values = np.asarray(array.transpose(*order).values)
@@ -229,6 +233,13 @@ class Cube:
         self._last = None
 
 
+def _selection(positions: list[int]) -> slice | list[int]:
+    """Positions along a dimension as an index, which netCDF reads at once if it is a slice."""
+    first, count = positions[0], len(positions)
+    is_run = positions == list(range(first, first + count))
+    return slice(first, first + count) if is_run else positions
+
+
 def _as_dataset(source: "Dataset | DataArray | DataTree", name: str, xarray: Any) -> "Dataset":
     """An object as a data set."""
     if isinstance(source, xarray.DataArray):
@@ -236,8 +247,10 @@ def _as_dataset(source: "Dataset | DataArray | DataTree", name: str, xarray: Any
     if isinstance(source, xarray.Dataset):
         return cast("Dataset", source)
     dataset: Dataset = source.to_dataset()
+    if raster_variables(dataset):
+        return dataset
     groups = [node.path for node in source.subtree if raster_variables(node.to_dataset())]
-    if groups and not raster_variables(dataset):
+    if groups:
         raise RasterError(
             f"{name} holds no raster itself, but its groups do: {abridged(groups)}. Pass one of "
             f"them (tree[{groups[0]!r}])."

@@ -52,6 +52,8 @@ _ORDINAL = re.compile(r"(\d{4})-?(\d{3})(?=[T ]|$)")
 _BASIC = re.compile(r"(\d{4})(\d{2})(\d{2})(?:[T ]?(\d{2})(\d{2})(\d{2})?)?(?=\D|$)")
 _NAME_DATE = re.compile(
     r"(?<!\d)(?:(\d{4})-(\d{2})-(\d{2})|(\d{4})(\d{2})(\d{2}))(?:[Tt_ ](\d{2})[:-]?(\d{2})[:-]?(\d{2})(?!\d))?(?!\d)"
+    # A zone; one behind a minus sign could be anything else.
+    r"(?:\+(?P<zone_hours>\d{2}):?(?P<zone_minutes>\d{2})(?!\d))?"
 )
 _NAME_YEAR = re.compile(r"(?<![0-9A-Za-z])((?:19|20)\d{2})(?![0-9A-Za-z])")
 # Landsat's product identifier: LXSS_LLLL_PPPRRR_YYYYMMDD_yyyymmdd_CC_TX, acquired and processed (USGS LSDS-1619).
@@ -162,11 +164,13 @@ def date_in_name(name: str) -> Period | None:
         name = match[1]
     found: dict[dt.datetime, dt.datetime] = {}
     for match in _NAME_DATE.finditer(name):
-        parts = [int(part) for part in match.groups() if part is not None]
+        parts = [int(part) for part in match.groups()[:9] if part is not None]
+        zone = dt.timedelta(hours=int(match["zone_hours"] or 0), minutes=int(match["zone_minutes"] or 0))
         try:
-            day, value = dt.datetime(*parts[:3]), dt.datetime(*parts)
+            value = dt.datetime(*parts) - zone
         except ValueError:
             continue
+        day = dt.datetime(value.year, value.month, value.day)
         if _FIRST_YEAR <= value.year < _LAST_YEAR:
             # The first time of day counts: that of processing follows it in product names.
             found[day] = value if found.get(day, day) == day else found[day]

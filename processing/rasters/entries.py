@@ -25,7 +25,8 @@ from .gdal_file import GdalFile
 from .georeference import check_coordinates
 from .opening import Handles
 from .products import find_product, folder_entry, product_named
-from .records import Entry, Part, RasterError, RasterSource, abridged
+from .readings import Reading
+from .records import Beside, Entry, Part, RasterError, RasterSource, abridged
 from .stac import ITEM_SUFFIXES, read_item
 
 if TYPE_CHECKING:
@@ -217,8 +218,15 @@ def _count_dates(channels: Slot, dates: Sequence[Any] | None, bands: Any, num_en
     )
 
 
-def with_alpha_decided(slots: Sequence[Slot], handles: Handles, given: Sequence[Given], check: bool) -> list[Slot]:
-    """The dates, with bands that are coloured alpha among the data where the caller or a sensor names all bands.
+def with_alpha_decided(
+    slots: Sequence[Slot],
+    handles: Handles,
+    given: Sequence[Given],
+    beside: Sequence[Sequence[Beside]],
+    readings: Sequence[Reading],
+    check: bool,
+) -> list[Slot]:
+    """The dates, with bands that are coloured alpha among the data where the caller or a source names all bands.
 
     GDAL colours the fourth band of 8-bit files alpha, whatever it is.
 
@@ -226,16 +234,18 @@ def with_alpha_decided(slots: Sequence[Slot], handles: Handles, given: Sequence[
         slots: the dates.
         handles: the open rasters.
         given: what the caller says about each date.
+        beside: what else speaks about each date, beside what its entries hold.
+        readings: what a checkpoint knows of such files.
         check: whether values of alpha bands are looked at.
 
     Raises:
         RasterError: a band coloured alpha holds more than opaque and clear, and nothing says what it is.
     """
     decided = []
-    for slot, one in zip(slots, given, strict=True):
+    for slot, one, speakers in zip(slots, given, beside, strict=True):
         coloured = [path for path, _ in slot if _alpha_of(handles, path) is not None]
         if coloured:
-            _decide_alpha(slot, coloured, handles, one, check)
+            _decide_alpha(slot, coloured, handles, one, speakers, readings, check)
         decided.append([(path, handles.source(path).indexes if path in coloured else own) for path, own in slot])
     return decided
 
@@ -245,19 +255,32 @@ def _alpha_of(handles: Handles, path: str) -> int | None:
     return source.alpha if isinstance(source, GdalFile) else None
 
 
-def _decide_alpha(slot: Slot, coloured: Sequence[str], handles: Handles, given: Given, check: bool) -> None:
+def _decide_alpha(
+    slot: Slot,
+    coloured: Sequence[str],
+    handles: Handles,
+    given: Given,
+    beside: Sequence[Beside],
+    readings: Sequence[Reading],
+    check: bool,
+) -> None:
     data = sum(len(own) for _, own in slot)
     everything = data + len(coloured)
-    sensor = given.sensor
+    outside = [*handles.parts[slot[0][0]].beside, *beside]
+    listed = [speaker.num_bands for speaker in outside if speaker.num_bands is not None]
     if given.bands is not None:
-        names_all = len(given.bands) == everything
-    else:
-        names_all = sensor is not None and len(sensor.bands) == everything
+        listed = [len(given.bands)]
+    elif given.sensor is not None and not listed:
+        listed = [len(given.sensor.bands)]
+    elif not listed:
+        listed = [len(reading.bands) for reading in readings]
+    names_all = everything in listed and data not in listed
+    names_rest = given.bands is not None or data in listed
     for path in coloured:
         source = handles.source(path)
         if names_all:
             handles.take_alpha_as_data(path)
-        elif check and given.bands is None and isinstance(source, GdalFile) and (values := source.alpha_values()):
+        elif check and not names_rest and isinstance(source, GdalFile) and (values := source.alpha_values()):
             raise RasterError(
                 f"Band {source.alpha} of {path} is coloured alpha, but holds {abridged(values)} beside 0 and 255, "
                 f"which mean clear and opaque. If it is a band such as near infrared, name all {everything} bands with "

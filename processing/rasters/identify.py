@@ -294,7 +294,8 @@ def _check_record(
 
 def _name(names: Sequence[Stated[str]], label: str) -> Stated[str]:
     """What a band is called that no table knows."""
-    for name in names:
-        if name.source != "file name":
-            return name
+    named = [name for name in names if name.source != "file name"]
+    # Colours and numbers are names only where nobody gives one.
+    for name in sorted(named, key=lambda name: name.weak):
+        return name
     return Stated(label, "its number or its file; nothing names it")

@@ -204,6 +204,11 @@ class Preset:
     whole: bool = False
     required: bool = False
 
+    @property
+    def num_bands(self) -> int | None:
+        """How many bands the layout of the product has; `None` where it does not say so."""
+        return len(self.bands) or None
+
     def states(self, source: RasterSource) -> Statements:
         """What the product states about an open raster.
 

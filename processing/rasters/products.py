@@ -102,6 +102,11 @@ class GranuleImage:
     Its name does not say of which processing baseline it is, on which the offset depends; 0 is no data in all of them.
     """
 
+    @property
+    def num_bands(self) -> None:
+        """It lists no bands."""
+        return None
+
     def states(self, source: RasterSource) -> Statements:
         """What every product states about such an image."""
         stated = (Stated(0.0, "name of an image of a Sentinel-2 granule"),)
@@ -133,6 +138,11 @@ class NamedProduct:
 
     product: Product
     offset_given: bool = False
+
+    @property
+    def num_bands(self) -> None:
+        """It lists no bands."""
+        return None
 
     def states(self, source: RasterSource) -> Statements:
         """What the product states about an open raster.

@@ -29,6 +29,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from ..errors import STSUNError
 from .sensors import Sensor
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 _MAX_LISTED = 12
 
 
-class RasterError(ValueError):
+class RasterError(STSUNError, ValueError):
     """A raster that cannot be used, or an output that cannot be written. The message says which and what to do."""
 
 
@@ -233,6 +234,10 @@ class RasterSource(Protocol):
 
 class Beside(Protocol):
     """What speaks about a raster from outside: an item, a product, a dataset.json, the caller."""
+
+    @property
+    def num_bands(self) -> int | None:
+        """How many bands it lists; `None` if it lists none."""
 
     def states(self, source: RasterSource) -> Statements:
         """What it states about an open raster; `bands` is empty, or has one entry for each of `source.indexes`."""

@@ -129,11 +129,13 @@ def open_series(
             dates=dates,
             gsd_m=gsd_m,
         )
+        speakers = _speakers(beside, len(slots))
+        known = parse_readings(readings or {})
         if stacked is None:
-            slots = with_alpha_decided(slots, handles, given, check)
+            slots = with_alpha_decided(slots, handles, given, speakers, known, check)
         placement = place(grid, entries, handles, resampling)
         handles.grid = placement.grid
-        resolved = _resolve(slots, handles, given, beside, parse_readings(readings or {}), placement, entries)
+        resolved = _resolve(slots, handles, given, speakers, known, placement, entries)
         _check_stacks(slots, resolved, stacked)
         opened = RasterSeries(resolved, placement, handles)
         if check:
@@ -161,19 +163,25 @@ def read_series(paths: "SeriesEntry | Sequence[SeriesEntry | Sequence[SeriesEntr
         return opened.read()
 
 
+def _speakers(beside: Sequence[Sequence[Beside]] | None, count: int) -> Sequence[Sequence[Beside]]:
+    """What speaks about each date, beside what its entries hold."""
+    if beside is None:
+        return [()] * count
+    if len(beside) != count:
+        raise RasterError(f"beside holds {len(beside)} entries for {count} dates. Give one entry per date.")
+    return beside
+
+
 def _resolve(
     slots: Sequence[Slot],
     handles: Handles,
     given: Sequence[Given],
-    beside: Sequence[Sequence[Beside]] | None,
+    speakers: Sequence[Sequence[Beside]],
     readings: Sequence[Reading],
     placement: Placement,
     entries: Sequence[Entry],
 ) -> list[ResolvedDate]:
     """All dates, each with its report."""
-    speakers = [()] * len(slots) if beside is None else beside
-    if len(speakers) != len(slots):
-        raise RasterError(f"beside holds {len(speakers)} entries for {len(slots)} dates. Give one entry per date.")
     notes = {entry.parts[0].path: entry.notes for entry in entries}
     resolved = []
     for number, slot in enumerate(slots):

@@ -74,6 +74,12 @@ class Asset:
     polarisation: tuple[Stated[str], ...] = ()
     states_offset: bool = False
 
+    @property
+    def num_bands(self) -> int | None:
+        """How many bands the item lists, but for one that it calls alpha; `None` if it lists none."""
+        measured = [band for band in self.bands if not any("alpha" in name.value.casefold() for name in band.names)]
+        return len(measured) or None
+
     def states(self, source: RasterSource) -> Statements:
         """What the item states about the open file.
 

@@ -13,6 +13,7 @@
 # limitations under the License.
 """Where the tiles of a scene lie, how their logits are weighted, and which pixels are finished together."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -54,19 +55,36 @@ class Axis:
         return self.starts[index] if index < len(self.starts) else self.length
 
 
+def round_up(pixels: float, step: int) -> int:
+    """The least multiple of `step` that is not less than `pixels`."""
+    return math.ceil(pixels / step) * step
+
+
+def rising_share(tile: int, overlap: int) -> np.ndarray:
+    """Share of each pixel (tile,) of a tile whose first pixels overlap its neighbour: 0 in the
+    outer quarter of the overlap, then smoothly up (3t^2 - 2t^3) over the half between, then 1."""
+    margin = overlap // 4
+    position = np.clip((np.arange(tile) + 0.5 - margin) / max(overlap - 2 * margin, 1), 0, 1)
+    return position * position * (3 - 2 * position)
+
+
 def plan_axis(length: int, tile: int, overlap: int, step: int) -> Axis:
-    """Lays tiles along an axis and weights them.
+    """Lays tiles of equal size along an axis and weights them.
 
-    Tiles begin at multiples of `step`, the side of a token: the grid of tokens of every tile is then part of one grid
-    over the scene. The last tile may end beyond the scene, by less than `step`.
+    There are as few tiles as `tile` and `overlap` allow, of the least size that covers the scene: a
+    last tile pushed back to the edge would compute up to a whole tile twice.
 
-    What a model says about the pixels at the edge of a tile it says without their surroundings. The outer quarter of
-    the overlap therefore counts nothing, and the share of a tile rises smoothly (3t^2 - 2t^3) over the half between.
-    At the edge of the scene nothing is left out.
+    Tiles begin at multiples of `step`, the side of a token: the grid of tokens of every tile is
+    then part of one grid over the scene. The last tile may end beyond the scene, by less than
+    `step`.
+
+    What a model says about the pixels at the edge of a tile it says without their surroundings.
+    Shares of neighbours therefore follow [`rising_share`] over what they share. At the edge of the
+    scene nothing is left out.
 
     Args:
         length: pixels of the scene.
-        tile: pixels of a tile; a shorter scene has one tile of its own length.
+        tile: most pixels of a tile; a shorter scene has one tile of its own length.
         overlap: pixels that neighbours share at least.
         step: what the positions of tiles are multiples of.
 
@@ -82,18 +100,18 @@ def plan_axis(length: int, tile: int, overlap: int, step: int) -> Axis:
             f"Tiles of {tile} pixels with an overlap of {overlap} do not advance: they are laid at multiples of {step} "
             f"pixels, the side of a token. Give an overlap of at most {max(tile - step, 0)}, or larger tiles."
         )
-    last = -(-(length - tile) // step) * step
-    starts = [min(index * stride, last) for index in range(-(-last // stride) + 1)]
+    count = 1 + math.ceil((length - tile) / stride)
+    shared = (count - 1) * round_up(overlap, step)
+    tile = min(tile, round_up((length + shared) / count, step))
+    last_step = round_up(length - tile, step) // step
+    starts = [last_step * index // (count - 1) * step for index in range(count)]
 
-    margin = overlap // 4
-    pixel = np.arange(tile) + 0.5
-    rise = np.clip((pixel - margin) / max(overlap - 2 * margin, 1), 0, 1)
-    rise = rise * rise * (3 - 2 * rise)
-    raw = []
-    for index, start in enumerate(starts):
-        left = rise if index > 0 else 1.0
-        right = rise[::-1] if index < len(starts) - 1 else 1.0
-        raw.append(np.broadcast_to(left * right, tile)[: length - start])
+    raw = [np.ones(tile) for _ in starts]
+    for index, (start, following) in enumerate(pairwise(starts)):
+        share = rising_share(tile, start + tile - following)
+        raw[index] = raw[index] * share[::-1]
+        raw[index + 1] = raw[index + 1] * share
+    raw = [weights[: length - start] for start, weights in zip(starts, raw, strict=True)]
     total = np.zeros(length)
     for start, weights in zip(starts, raw, strict=True):
         total[start : start + len(weights)] += weights

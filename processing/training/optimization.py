@@ -15,7 +15,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -34,8 +34,90 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
     ]
 
 
+def orthogonalize(
+    matrices: torch.Tensor, coefficients: tuple[float, float, float], num_steps: int, eps: float
+) -> torch.Tensor:
+    """Nearly orthogonal matrices with the singular vectors of `matrices`, all at once.
+
+    Newton-Schulz iterations as in `torch.optim.Muon` (Jordan et al. 2024), which iterates in
+    bfloat16: here CPUs do so in float32, in a third of the time.
+
+    Args:
+        matrices: (number, rows, columns), no more rows than columns.
+        coefficients: of the quintic polynomial.
+        num_steps: iterations.
+        eps: least norm that a matrix is divided by.
+
+    Returns:
+        (number, rows, columns), with singular values between about 0.7 and 1.2.
+    """
+    linear, cubic, quintic = coefficients
+    dtype = torch.float32 if matrices.device.type == "cpu" else torch.bfloat16
+    matrices = matrices.to(dtype)
+    matrices = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    for _ in range(num_steps):
+        gram = matrices @ matrices.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=cubic, alpha=quintic)
+        matrices = torch.baddbmm(matrices, polynomial, matrices, beta=linear)
+    return matrices
+
+
+class BatchedMuon(torch.optim.Muon):
+    """`torch.optim.Muon` with Nesterov momentum and the step size of AdamW, which orthogonalises
+    all matrices of a shape at once: the 90 of the tiny preset take 10 ms on a CPU core instead of
+    30.
+
+    Args:
+        parameters: matrices.
+        lr: learning rate.
+        weight_decay: decoupled, as AdamW's.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> None:
+        super().__init__(parameters, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step for all matrices that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            alike: dict[Any, list[torch.nn.Parameter]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    key = parameter.shape, parameter.device, parameter.dtype
+                    alike.setdefault(key, []).append(parameter)
+            for parameters in alike.values():
+                self.step_matrices(parameters, group)
+        return loss
+
+    def step_matrices(self, parameters: list[torch.nn.Parameter], group: dict[str, Any]) -> None:
+        """One step for matrices of one shape, with the settings of a group."""
+        gradients = [parameter.grad for parameter in parameters]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(gradient)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        momentum = group["momentum"]
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        updates = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
+
+        rows, columns = updates.shape[1:]
+        tall = rows > columns
+        settings = group["ns_coefficients"], group["ns_steps"], group["eps"]
+        updates = orthogonalize(updates.mT if tall else updates, *settings)
+        updates = (updates.mT if tall else updates).to(parameters[0].dtype)
+
+        # Root mean square of AdamW's steps (Liu et al. 2025, arXiv 2502.16982, section 2.2).
+        step_size = 0.2 * math.sqrt(max(rows, columns)) * group["lr"]
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-step_size)
+
+
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon (`torch.optim.Muon`) for the matrices of linear layers, AdamW for all else, as one optimiser.
+    """Muon ([`BatchedMuon`]) for the matrices of linear layers, AdamW for all else, as one optimiser.
 
     Steps of matrices are orthogonal, so that directions with small gradients learn as fast as those with large ones,
     and have the root mean square of AdamW's (Liu et al. 2025, arXiv 2502.16982): one learning rate serves both.
@@ -61,7 +143,7 @@ class MuonAdamW(torch.optim.Optimizer):
             group["params"] = [parameter for parameter in group["params"] if id(parameter) not in matrices]
         self.parts: list[torch.optim.Optimizer] = []
         if muon:
-            self.parts.append(torch.optim.Muon(muon, lr, weight_decay, adjust_lr_fn="match_rms_adamw"))
+            self.parts.append(BatchedMuon(muon, lr, weight_decay))
         if any(group["params"] for group in groups):
             self.parts.append(torch.optim.AdamW([g for g in groups if g["params"]], lr, betas, fused=True))
         super().__init__([group for part in self.parts for group in part.param_groups], {})

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_large_has_the_shape_of_the_paper():
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (1024, 8, 16)
     assert (config.unified_channels, config.unified_size) == (32, 256)
     assert config.window_sizes == [[32, 8], [16, 16], [8, 32]]
+
+
+def test_a_checkpoint_that_says_nothing_of_pooling_attends_token_by_token_up_to_the_grid_of_the_paper(tmp_path):
+    config = STSUNConfig(**PRESETS["large"])
+    config.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["global_pool_size"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert loaded.global_pool_size * loaded.patch_size == loaded.unified_size
 
 
 def test_vocabularies_of_model_and_processor_start_equal():

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modeling_stsun import (
@@ -16,9 +18,10 @@ from modeling_stsun import (
     STSUNForDensePrediction,
     STSUNForSemanticSegmentation,
     STSUNModel,
-    modeling_stsun,
+    kernels_stsun,
 )
 from modeling_stsun.configuration_stsun import PRESETS
+from modeling_stsun.modeling_stsun import STSUNGlobalAttention, group_tokens
 from tests.conftest import small_config
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -257,48 +260,53 @@ def test_property_7_flex_attention_equals_sdpa(model):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("num_keys", [7, 3])
 @pytest.mark.parametrize(("heads_at_once", "num_heads"), [(1, 2), (5, 4), (64, 4)])
-def test_property_7_attention_by_matrix_products_is_attention(monkeypatch, heads_at_once, num_heads):
-    monkeypatch.setattr(modeling_stsun, "SCORE_VALUES", heads_at_once * 49)
+def test_property_7_attention_by_matrix_products_is_attention(monkeypatch, heads_at_once, num_heads, num_keys):
+    monkeypatch.setattr(kernels_stsun, "SCORE_VALUES", heads_at_once * 7 * num_keys)
     states = torch.randn(3, 3, num_heads, 7, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
-    output, _ = modeling_stsun.matmul_attention_forward(None, *states, None, scaling=0.3)
-    query, key, value = states.double()
-    scores = torch.einsum("lhnd,lhmd->lhnm", query, key) * 0.3
-    expected = torch.einsum("lhnm,lhmd->lnhd", scores.exp() / scores.exp().sum(-1, keepdim=True), value)
+    query, key, value = states[0], states[1, :, :, :num_keys], states[2, :, :, :num_keys]
+    output = kernels_stsun.attention_by_products(query, key, value, scaling=0.3)
+    scores = torch.einsum("lhnd,lhmd->lhnm", query.double(), key.double()) * 0.3
+    weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+    expected = torch.einsum("lhnm,lhmd->lnhd", weights, value.double())
     assert output.shape == expected.shape
     assert (output - expected).norm() < 0.01 * expected.norm()
 
 
 @torch.no_grad()
 def test_attention_by_matrix_products_is_chosen_where_it_was_measured_to_be_faster(monkeypatch):
-    monkeypatch.setattr(modeling_stsun, "CPU_HAS_BFLOAT16", True)
+    monkeypatch.setattr(kernels_stsun, "CPU_HAS_BFLOAT16", True)
     query = torch.zeros(2, 4, 9, 32, dtype=torch.bfloat16)
-    chosen = modeling_stsun.prefers_matmul
-    assert chosen(query, 0.0)
-    assert not chosen(query.float(), 0.0)
-    assert not chosen(query[..., :16], 0.0)
-    assert not chosen(query, 0.1)
-    assert not chosen(query.new_zeros(1, 1, 1, 32).expand(1, 1, 2000, 32), 0.0)
+    chosen = kernels_stsun.prefers_matmul
+    assert chosen(query, 9, 0.0)
+    assert not chosen(query.float(), 9, 0.0)
+    assert not chosen(query[..., :16], 9, 0.0)
+    assert not chosen(query, 9, 0.1)
+    long = query.new_zeros(1, 1, 1, 32).expand(1, 1, 2000, 32)
+    assert chosen(long, 9, 0.0)
+    assert not chosen(long, 2000, 0.0)
     with torch.enable_grad():
-        assert not chosen(query, 0.0)
-    monkeypatch.setattr(modeling_stsun, "CPU_HAS_BFLOAT16", False)
-    assert not chosen(query, 0.0)
+        assert not chosen(query, 9, 0.0)
+    monkeypatch.setattr(kernels_stsun, "CPU_HAS_BFLOAT16", False)
+    assert not chosen(query, 9, 0.0)
 
 
 @torch.no_grad()
 def test_property_7_blocks_attend_alike_whatever_attention_is_chosen(monkeypatch):
     torch.manual_seed(0)
     half = STSUNForDensePrediction(small_config(hidden_size=128, window_sizes=[[3, 2]])).eval().to(torch.bfloat16)
+    half.set_attn_implementation("cpu_matmul")
     pixels, logits, calls = torch.randn(1, 2, 3, 48, 48), {}, []
-    attention = modeling_stsun.matmul_attention_forward
+    attention = kernels_stsun.attention_by_products
 
     def counted_attention(*args, **kwargs):
         calls.append(args)
         return attention(*args, **kwargs)
 
-    monkeypatch.setattr(modeling_stsun, "matmul_attention_forward", counted_attention)
+    monkeypatch.setattr(kernels_stsun, "attention_by_products", counted_attention)
     for known in (True, False):
-        monkeypatch.setattr(modeling_stsun, "CPU_HAS_BFLOAT16", known)
+        monkeypatch.setattr(kernels_stsun, "CPU_HAS_BFLOAT16", known)
         logits[known] = half(pixels, cell_sizes=2).logits.float()
         # That of the blocks; heads of the hypernetworks are narrow.
         assert len(calls) == half.config.num_hidden_layers
@@ -400,6 +408,65 @@ def test_a_folded_model_runs_in_onnx(model, tmp_path):
     assert_close(torch.from_numpy(logits), model(**sample).logits, **CLOSE)
 
 
+@pytest.mark.parametrize(("extent", "length"), [(1, 1), (3, 9), (4, 4), (9, 9), (13, 20), (64, 64), (65, 65)])
+def test_groups_divide_the_real_tokens_into_neighbours_of_like_number(extent, length):
+    groups = group_tokens(torch.tensor([extent]), length, 4)[0, :, :extent].long()
+    assert groups.shape[0] == min(4, length)
+    assert (groups.sum(0) == 1).all()
+    sizes = groups.sum(1)
+    assert (sizes > 0).sum() == min(4, extent)
+    assert sizes[sizes > 0].max() - sizes[sizes > 0].min() <= 1
+    first_tokens = groups[sizes > 0].argmax(1)
+    assert first_tokens.tolist() == [0, *sizes[sizes > 0].cumsum(0)[:-1].tolist()]
+
+
+@torch.no_grad()
+def test_pooled_keys_are_means_of_the_real_tokens_and_of_their_positions():
+    module = STSUNGlobalAttention(small_config()).double()
+    states = torch.randn(2, 8, 12, 32, generator=torch.Generator().manual_seed(0)).double()
+    pooled, mask, _ = module.pool(states, None, 4)
+    means = torch.nn.functional.avg_pool2d(states.permute(0, 3, 1, 2), (2, 3)).permute(0, 2, 3, 1)
+    assert mask is None
+    assert_close(pooled, means.flatten(1, 2))
+
+    real = torch.ones(2, 8, 12, dtype=torch.bool)
+    real[0, :2, :2] = real[1, :, 8:] = False
+    pooled, mask, (cos, _) = module.pool(states, real, 4)
+    assert_close(pooled[0, 0], states[0, :2, 2].mean(0))
+    assert mask.all()
+    # Eight columns are left of the second sample: groups of two, in the middle of which their position lies.
+    assert_close(pooled[1, 3], states[1, :2, 6:8].mean((0, 1)))
+    expected, _ = module.position_embeddings(torch.tensor([0.5]), torch.tensor([6.5]), torch.float64)
+    assert_close(cos[1, 0, 3], expected[0])
+
+
+@torch.no_grad()
+def test_as_many_keys_as_tokens_are_attention_token_by_token():
+    config = small_config(global_pool_size=None, attn_implementation="eager")
+    exact, pooled = STSUNGlobalAttention(config), STSUNGlobalAttention(config)
+    pooled.load_state_dict(exact.state_dict())
+    states = torch.randn(2, 9, 7, 32, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 9, 7, dtype=torch.bool)
+    mask[0, 5:] = mask[1, :, 4:] = mask[1, 0, 0] = False
+    keys, key_mask, codes = pooled.pool(states, mask, 9)
+    attended, _ = super(STSUNGlobalAttention, pooled).forward(
+        states.flatten(1, 2), key_mask, pooled.grid_embeddings((9, 7), states), keys, codes
+    )
+    expected, _ = exact(states, mask)
+    assert_close(attended[mask.flatten(1)], expected[mask], **CLOSE)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "large"])
+def test_operations_grow_linearly_with_pixels(preset):
+    operations = []
+    for size in (256, 1024):
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model = STSUNForDensePrediction(STSUNConfig(**PRESETS[preset], attn_implementation="eager"))
+            model(torch.zeros(1, 1, 3, size, size), cell_sizes=1)
+        operations.append(counter.get_total_flops())
+    assert operations[1] / operations[0] == pytest.approx(16, rel=0.02)
+
+
 def test_gradient_checkpointing_changes_no_gradient():
     torch.manual_seed(0)
     model = STSUNForDensePrediction(small_config()).train()
@@ -465,16 +532,16 @@ def test_cells_with_few_valid_pixels_speak_as_loudly_as_full_ones():
 @pytest.mark.parametrize("few_bands", [0, 16])
 @pytest.mark.parametrize("num_sets", [1, 4])
 def test_blocks_meet_their_weights_on_every_device(monkeypatch, strip_values, few_bands, num_sets):
-    monkeypatch.setattr(modeling_stsun, "STRIP_VALUES", strip_values)
-    monkeypatch.setattr(modeling_stsun, "FEW_BANDS", few_bands)
+    monkeypatch.setattr(kernels_stsun, "STRIP_VALUES", strip_values)
+    monkeypatch.setattr(kernels_stsun, "FEW_BANDS", few_bands)
     g = torch.Generator().manual_seed(0)
     images, kernels = torch.randn(4, 2, 3, 12, 10, generator=g), torch.randn(num_sets, 2, 5, 3, 2, 2, generator=g)
     blocks = images.unflatten(4, (5, 2)).unflatten(3, (6, 2))
     expected = torch.einsum("btcyixj,btecij->btyxe", blocks, kernels.expand(4, -1, -1, -1, -1, -1))
-    strips = modeling_stsun.convolve_in_strips(images, kernels)
+    strips = kernels_stsun.convolve_in_strips(images, kernels)
     assert_close(strips, expected, **CLOSE)
     assert strips.is_contiguous()
-    assert_close(modeling_stsun.convolve_grouped(images, kernels), expected, **CLOSE)
+    assert_close(kernels_stsun.convolve_grouped(images, kernels), expected, **CLOSE)
 
 
 @torch.no_grad()
@@ -686,6 +753,7 @@ def test_category_embeds_take_the_place_of_ids():
         ({"tasks": ["a", "a"]}, "tasks"),
         ({"id2label": {0: "water", 1: "water"}}, "distinct"),
         ({"class_weights": [1.0]}, "class_weights"),
+        ({"global_pool_size": 0}, "global_pool_size must be from 1 to 65536, got 0"),
         ({"unified_size": 0}, "unified_size must be from 1 to 65536, got 0"),
         ({"patch_size": -1}, "patch_size must be from 1 to 1024"),
     ],
@@ -845,3 +913,14 @@ def test_later_unified_times_are_differences_between_dates(model):
     of_constants = (weights[:, :-1] * gains).sum(-1)
     assert of_constants[:, module.num_means :].abs().max() < 1e-4
     assert of_constants[:, : module.num_means].abs().max() > 1e-2
+
+
+def test_linear_layers_quantised_to_8_bit_compute_nearly_the_same(model):
+    sample = make_sample(0)
+    whole = model(**sample).logits
+    with warnings.catch_warnings():
+        # torch announces its successor.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        quantised = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {torch.nn.Linear}, dtype=torch.qint8)
+    logits = quantised(**sample).logits
+    assert (logits - whole).abs().mean() < 0.1 * whole.abs().mean()

@@ -242,9 +242,9 @@ def test_post_processing_follows_the_conventions_of_transformers(processor):
         processor.post_process_semantic_segmentation(several)
 
 
-def random_model():
+def random_model(head=STSUNForDensePrediction):
     torch.manual_seed(0)
-    return STSUNForDensePrediction(small_config()).eval()
+    return head(small_config()).eval()
 
 
 def run(model, processor, *args, **kwargs):
@@ -252,9 +252,10 @@ def run(model, processor, *args, **kwargs):
         return model(**processor(*args, **kwargs))
 
 
-@pytest.mark.parametrize("target", [(36, 28), (40, 20), (24, 7), (9, 7), (4, 5), None])
-def test_padding_never_reaches_the_maps_of_a_sample(processor, target):
-    model, small, large = random_model(), make_series(size=(9, 7)), make_series(size=(24, 20))
+@pytest.mark.parametrize("head", [STSUNForDensePrediction, STSUNForSemanticSegmentation])
+@pytest.mark.parametrize("target", [(36, 28), (40, 20), (20, 16), (24, 7), (9, 7), (4, 5), None])
+def test_padding_never_reaches_the_maps_of_a_sample(processor, target, head):
+    model, small, large = random_model(head), make_series(size=(9, 7)), make_series(size=(24, 20))
     classes = ["water", "forest", "urban"]
     alone = run(model, processor, small, classes=classes)
     batch = run(model, processor, [small, large], classes=classes)

@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import pipeline
 
 import stsun_processing
-from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
+from modeling_stsun import STSUNForDensePrediction, STSUNForSemanticSegmentation, STSUNImageProcessor
 from stsun_processing import Acquisition, Band, ImageSeries, predict_scene
 from stsun_processing.scenes.predictor import PROBABILITY_SCALE
 from tests.conftest import small_config
@@ -174,13 +174,26 @@ def test_requests_that_cannot_be_met_are_refused(pipe, inputs, kwargs, message):
         pipe(inputs, **kwargs)
 
 
-def test_loading_asks_for_nobodys_trust(model, tmp_path, monkeypatch):
+def test_loading_asks_for_nobodys_trust(pipe, tmp_path, monkeypatch):
     # As save_pretrained writes it: with the code, and an auto_map that leads to it.
-    model.save_pretrained(tmp_path)
-    STSUNImageProcessor.from_config(model.config).save_pretrained(tmp_path)
+    pipe.model.save_pretrained(tmp_path)
+    pipe.image_processor.save_pretrained(tmp_path)
     assert "auto_map" in (tmp_path / "preprocessor_config.json").read_text()
     asked = []
     monkeypatch.setattr(builtins, "input", lambda *prompt: asked.append(prompt) or "n")
-    pipe = pipeline("dense-prediction", model=str(tmp_path))
+    loaded = pipeline("dense-prediction", model=str(tmp_path))
     assert not asked
-    assert type(pipe.image_processor) is STSUNImageProcessor
+    assert type(loaded.image_processor) is STSUNImageProcessor
+
+
+@pytest.mark.filterwarnings("ignore:Pictures are taken as nominal")
+def test_a_picture_goes_through_the_pipeline_of_transformers(pipe):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8))
+    model = STSUNForSemanticSegmentation(pipe.model.config).eval()
+    model.load_state_dict(pipe.model.state_dict())
+    segments = pipeline("image-segmentation", model=model, image_processor=pipe.image_processor)(picture)
+    (maps,) = pipe(picture)["maps"]
+    names = [name for name in pipe.image_processor.categories if name not in ("unchanged", "changed")]
+    assert {segment["label"] for segment in segments} == {names[value] for value in np.unique(maps)}
+    for segment in segments:
+        assert np.array_equal(np.asarray(segment["mask"]) > 0, maps == names.index(segment["label"]))

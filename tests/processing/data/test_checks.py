@@ -94,6 +94,16 @@ def states(path, tags=None, band_tags=None, scales=None, nodata=None):
     return change
 
 
+def names(path, *descriptions):
+    """A change of what a raster calls its bands."""
+
+    def change(folder):
+        with rasterio.open(folder.root / path, "r+") as opened:
+            opened.descriptions = descriptions
+
+    return change
+
+
 def document(*path_and_value):
     """A change of dataset.json."""
     *path, last, value = path_and_value
@@ -212,6 +222,7 @@ BROKEN = {
              states("images/train0.tif", {"TIMESTAMP": "2021-05-01"})),
         r"train0.tif.*2021-05-01",
     ),
+    "bands in another order": (names("images/train0.tif", "B08", "B04", "DEM"), r"train0.tif is called 'B08'.*'B04'"),
     "a contradicting scale": (states("images/train0.tif", scales=(0.01,) * 3), r"train0.tif.*0\.01"),
     "a contradicting nodata": (
         both(document("nodata", -1), states("images/val1.tif", nodata=0)),

@@ -116,6 +116,27 @@ def test_another_number_of_bands_is_an_error_that_names_both():
         describe().states(alpha)
 
 
+def test_a_list_in_another_order_than_the_names_of_the_raster_is_an_error_that_names_both():
+    def named(*names, weak=False):
+        return tuple(BandStatements(names=(Stated(name, "description", weak),)) for name in names)
+
+    for own in (
+        named("B03", "B11", "ST"),
+        named("b03", "x", "st"),
+        named("x", "y", "z"),
+        named("B11", "B03", "ST", weak=True),
+    ):
+        assert len(describe().states(Raster(own=own)).bands) == 3
+    swapped = Raster(own=named("B11", "B03", "ST"))
+    named_both = (
+        r"Band 1 of a.tif is called 'B11' \(description\), .* name of dataset.json bands\[1\].* bands\[0\].*'B03'"
+    )
+    with pytest.raises(RasterError, match=named_both):
+        describe().states(swapped)
+    unchecked = DatasetStatements(describe().image, check=False)
+    assert len(unchecked.states(swapped).bands) == 3, "files that are opened again were compared before"
+
+
 def test_rasters_of_one_image_have_its_bands_one_after_another():
     described = describe("folder")
     first = Raster("folder/1.tif", ("uint16",) * 2, (BandStatements(),) * 2)

@@ -137,6 +137,8 @@ def test_groups_of_a_tree():
     with pytest.raises(RasterError, match=rf"no raster itself, but its groups do: /{GROUP}.*tree\['/{GROUP}'\]"):
         opened(tree)
     assert opened(tree[GROUP]).count == 1
+    with pytest.raises(RasterError, match="has no dimensions x and y"):
+        opened(xr.DataTree(xr.Dataset()))
 
 
 def test_files_that_cannot_be_opened(tmp_path, monkeypatch):

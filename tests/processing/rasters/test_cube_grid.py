@@ -12,13 +12,9 @@ from tests.processing.rasters.cube_objects import TRANSFORM, layer, opened, ramp
 from tests.processing.rasters.raster_files import write
 
 rioxarray = pytest.importorskip("rioxarray")
-pyproj = pytest.importorskip("pyproj")
 
 UTM = CRS.from_epsg(32633)
 ROTATED = Affine(8, 6, 500000, 6, -8, 5000000)
-
-
-TWO_CRS = r"EPSG:32633 \(grid mapping spatial_ref\) and EPSG:32632"
 
 
 def coefficients(cube):
@@ -109,22 +105,12 @@ def test_stackstac_s_coordinates_are_corners():
         opened(stackstac_like(offset=1))
 
 
-def test_conventions_of_zarr(tmp_path):
-    projection = pyproj.CRS(32633)
-    for number, crs in enumerate(
-        [
-            {"proj:epsg": 32633},
-            {"proj:code": "EPSG:32633"},
-            {"proj:wkt2": projection.to_wkt()},
-            {"proj:projjson": projection.to_json_dict()},
-        ]
-    ):
-        attributes = {"spatial:dimensions": ["row", "column"], "spatial:transform": list(TRANSFORM), **crs}
-        source = bare().rename(x="column", y="row").assign_attrs(attributes)
-        path = tmp_path / f"{number}.zarr"
-        source.to_zarr(path, consolidated=False)
-        cube = opened(path)
-        assert (coefficients(cube), cube.crs) == (TRANSFORM, UTM)
+def test_conventions_of_zarr_and_stac(tmp_path):
+    attributes = {"spatial:dimensions": ["row", "column"], "spatial:transform": list(TRANSFORM)}
+    source = bare().rename(x="column", y="row").assign_attrs(attributes)
+    source.to_zarr(tmp_path / "a.zarr", consolidated=False)
+    for door in (source, tmp_path / "a.zarr"):
+        assert coefficients(opened(door)) == TRANSFORM
     # Nodes lie in the middle of pixels.
     nodes = {"spatial:transform": [10, 0, 500005, 0, -10, 4999995], "spatial:registration": "node"}
     assert coefficients(opened(bare(attrs=nodes))) == TRANSFORM
@@ -191,40 +177,9 @@ def test_without_georeference(tmp_path):
     ]
 
 
-def test_crs_of_a_data_set_opened_without_its_coordinates(tmp_path):
-    layer().to_netcdf(tmp_path / "a.nc")
-    dataset = xr.open_dataset(tmp_path / "a.nc")
-    assert "spatial_ref" in dataset.data_vars
-    assert opened(dataset).crs == UTM
-    with pytest.raises(RasterError, match=r"grid mapping 'spatial_ref', but does not hold it.*decode_coords='all'"):
-        opened(dataset.b)
-    assert opened(dataset.b.rio.write_crs(UTM)).crs == UTM
-    # The extended form of CF names the coordinates of each mapping.
-    dataset.b.attrs["grid_mapping"] = "spatial_ref: x y"
-    dataset.b.encoding.pop("grid_mapping", None)
-    assert opened(dataset).crs == UTM
-
-
-def two_mappings():
-    one = layer(name="a").rename(spatial_ref="one")
-    one.a.encoding["grid_mapping"] = "one"
-    return one.merge(layer(name="b"))
-
-
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
-        (two_mappings, r"several grid mappings \(one, spatial_ref\).*--parts"),
-        (lambda: bare(attrs={"crs": "nowhere"}), r"cannot be read \(attribute crs\)"),
-        (lambda: bare(attrs={"proj:projjson": {"type": "nothing"}}), r"cannot be read \(attribute proj:projjson\)"),
-        (
-            lambda: layer(attrs={"crs": "EPSG:32632"}),
-            r"EPSG:32633 \(grid mapping spatial_ref\) and EPSG:32632 \(attribute",
-        ),
-        (
-            lambda: layer().assign_coords(epsg=32632),
-            r"EPSG:32633 \(grid mapping spatial_ref\) and EPSG:32632 \(coordinate",
-        ),
         (lambda: layer(x=list("abcde")), "no numbers as coordinate 'x'"),
         (lambda: layer(x=[1.0, 2, 3, 4, np.nan]), "no numbers as coordinate 'x'"),
         (lambda: layer(x=[1.0, 2, 3, 4, 9]), "no regular grid: the steps of coordinate 'x' differ"),

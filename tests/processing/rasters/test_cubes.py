@@ -104,6 +104,9 @@ def test_a_window_is_read_once_with_the_bands_that_are_asked_for():
         assert np.array_equal(opened.read([index], Window(1, 0, 2, 3))[0], expected[index - 1])
     # Chunks span dates: all of them are read at once.
     assert counted.read == [(3, 1, 3, 2)]
+    turned = Cube(xr.Dataset({"reflectance": lazy}, cube().coords), "cube", ["B08", "B04"])
+    whole = turned.read(turned.indexes, Window(0, 0, 5, 4))
+    assert np.array_equal(whole, counted.values[:, ::-1].reshape(6, 4, 5))
 
 
 def test_a_damaged_chunk_is_named(tmp_path):

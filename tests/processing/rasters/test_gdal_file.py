@@ -55,6 +55,22 @@ def test_a_sensor_or_a_list_of_all_bands_makes_it_data(tmp_path):
     assert len(half.acquisitions[0].bands) == 3
 
 
+def test_an_item_or_a_checkpoint_that_lists_all_bands_makes_it_data(tmp_path):
+    path = four_bytes(tmp_path / "a.tif")
+    bands = [{"name": name, "center_wavelength": um} for name, um in zip("rgbn", (0.66, 0.56, 0.48, 0.84), strict=True)]
+    asset = {"href": str(path), "type": "image/tiff", "roles": ["data"], "eo:bands": bands}
+    item = {"type": "Feature", "stac_version": "1.0.0", "id": "i", "properties": {"datetime": "2021-05-05"}}
+    series = read_series({**item, "assets": {"image": asset}})
+    assert [band.center_nm for band in series.acquisitions[0].bands] == [660, 560, 480, 840]
+    assert np.isfinite(series.pixels[0]).all()
+    records = [{"name": name, "center_nm": nm} for name, nm in zip("rgbn", (660, 560, 480, 840), strict=True)]
+    reading = {"bands": records, "dtype": "uint8"}
+    assert len(read_series(path, readings={"own": [reading]}).acquisitions[0].bands) == 4
+    # A list of the other three leaves it alpha.
+    rest = {"bands": records[:3], "dtype": "uint8"}
+    assert len(read_series(path, readings={"own": [rest]}).acquisitions[0].bands) == 3
+
+
 def test_alpha_of_zero_hides_pixels(tmp_path):
     fourth = np.full((8, 9), 255)
     fourth[:2] = 0

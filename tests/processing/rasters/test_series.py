@@ -11,7 +11,9 @@ from rasterio import Affine
 from rasterio.enums import ColorInterp
 
 from stsun_processing.metadata import Band, MetadataError
+from stsun_processing.rasters import gdal_file
 from stsun_processing.rasters.checks import check_complete
+from stsun_processing.rasters.gdal_file import GdalFile
 from stsun_processing.rasters.records import RasterError
 from stsun_processing.rasters.report import describe
 from stsun_processing.rasters.sensors import sensor_bands
@@ -174,6 +176,19 @@ def test_dates_given(tmp_path):
     for dates in (["2020"], "20"):
         with pytest.raises(RasterError, match="one date for each"):
             open_series([path, path], bands=[RED], dates=dates)
+
+
+def test_a_window_of_twelve_dates_is_twelve_reads(tmp_path, monkeypatch):
+    paths = [write(tmp_path / f"2021-{month:02d}-01.tif", ramp(3, 40, 50)) for month in range(1, 13)]
+    reads, opened_files = [], []
+    read, open_dataset = GdalFile.read, gdal_file.open_dataset
+    monkeypatch.setattr(GdalFile, "read", lambda self, *window: reads.append(self.path) or read(self, *window))
+    monkeypatch.setattr(gdal_file, "open_dataset", lambda path: opened_files.append(path) or open_dataset(path))
+    with open_series(paths, bands=[RED] * 3, check=False) as opened:
+        assert (len(reads), len(opened_files)) == (0, 12)
+        opened.read(3, 4, 16, 16)
+        opened.read(20, 20, 16, 16)
+    assert (len(reads), len(set(reads)), len(opened_files)) == (24, 12, 12)
 
 
 # What cannot be used

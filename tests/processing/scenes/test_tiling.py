@@ -22,7 +22,9 @@ def axes(draw):
 
 @given(axes())
 def test_shares_of_all_tiles_add_up_to_one_at_every_pixel(drawn):
-    axis, tile, overlap, step = drawn
+    axis, largest, overlap, step = drawn
+    tile = axis.tile
+    assert tile <= largest
     total, count = np.zeros(axis.length), np.zeros(axis.length, dtype=int)
     for start, weights in zip(axis.starts, axis.weights, strict=True):
         assert start % step == 0
@@ -34,6 +36,28 @@ def test_shares_of_all_tiles_add_up_to_one_at_every_pixel(drawn):
     assert np.abs(total - 1).max() < 1e-6
     assert count.min() >= 1
     assert all(0 < second - first <= tile - overlap for first, second in itertools.pairwise(axis.starts))
+
+
+@given(axes())
+def test_tiles_are_as_few_as_can_be_and_no_larger_than_they_have_to_be(drawn):
+    axis, largest, overlap, step = drawn
+    count = len(axis.starts)
+    stride = (largest - overlap) // step * step
+    assert count == 1 or (count - 2) * stride + largest < axis.length
+    # Tiles a step smaller, at the least overlap, would end before the scene.
+    smaller = axis.tile - step
+    assert count == 1 or (count - 1) * ((smaller - overlap) // step * step) + smaller < axis.length
+
+
+def computed_share(length, tile, overlap, step):
+    """Pixels computed, of a square scene, for each of its pixels."""
+    axis = plan_axis(length, tile, overlap, step)
+    return (len(axis.starts) * axis.tile / length) ** 2
+
+
+def test_little_of_a_scene_is_computed_twice():
+    assert max(computed_share(length, 256, 32, 4) for length in range(300, 3001)) < 1.4
+    assert computed_share(1000, 512, 64, 8) < 1.3
 
 
 @given(axes(), st.data())
@@ -48,7 +72,7 @@ def test_the_tiles_that_reach_a_range_are_those_with_a_share_in_it(drawn, data):
 
 
 def test_shares_are_one_inside_rise_smoothly_and_leave_the_outer_quarter_out():
-    axis = plan_axis(200, 64, 16, 4)
+    axis = plan_axis(208, 64, 16, 4)
     first, second = axis.weights[0], axis.weights[1]
     # At the edge of the scene nothing is left out, inside it the outer quarter of the overlap is.
     assert (first[:48] == 1).all()
