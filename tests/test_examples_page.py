@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import modeling_stsun  # noqa: F401
+import stsun_processing
 from stsun_processing.cli import build_parser
 from stsun_processing.data.description import DatasetDescription
 from stsun_processing.training import parse_arguments
@@ -126,6 +128,15 @@ def test_every_guide_is_on_the_site():
     site = (ROOT / "mkdocs.yml").read_text()
     for page in GUIDES.glob("*.md"):
         assert page.name in site, page.name
+
+
+def test_the_reference_has_every_public_name():
+    listed = re.findall(r"^::: (\S+)$", (GUIDES / "reference.md").read_text(), flags=re.MULTILINE)
+    public = {f"stsun_processing.{name}" for name in stsun_processing.__all__ if name != "__version__"}
+    assert public <= set(listed)
+    for name in listed:
+        package, _, attribute = name.partition(".")
+        assert hasattr(sys.modules[package], attribute), name
 
 
 def test_the_readme_is_short():
