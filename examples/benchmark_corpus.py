@@ -59,9 +59,12 @@ from modeling_stsun.loss_stsun import dense_prediction_loss
 from modeling_stsun.modeling_stsun import STSUNTemporalModule
 from stsun_processing import STSUNCollator
 from stsun_processing.data.augmentation import Augmentation
-from stsun_processing.data.datasets import FolderDataset, Sample, SampleReader, Window, band_statistics
+from stsun_processing.data.datasets import FolderDataset, Sample
 from stsun_processing.data.description import DatasetDescription, SampleRecord
+from stsun_processing.data.reader import SampleReader
+from stsun_processing.data.samples import Window
 from stsun_processing.data.sampling import LossShares, MixtureBatchSampler, MixtureDataset
+from stsun_processing.data.statistics import band_statistics
 from stsun_processing.metadata import CHANGE_CLASSES, IGNORE_INDEX
 from stsun_processing.metrics import json_ready
 from stsun_processing.scenes.checkpoints import default_checkpoint, load_checkpoint
@@ -363,7 +366,7 @@ class Stack:
     def image(self, sample: Sample) -> np.ndarray:
         """(channels, height, width), normalised."""
         image = np.zeros((self.num_channels, *sample.series.size), dtype=np.float32)
-        arrays = self.processor.normalize_series(sample.series, sample.source, check_range=False)
+        arrays = self.processor.normalize_series(sample.series, sample.source)
         for start, array in zip(self.starts, arrays, strict=False):
             image[start : start + len(array)] = array
         return image

@@ -95,6 +95,8 @@ class STSUNConfig(PreTrainedConfig):
     ```"""
 
     model_type = "stsun"
+    # What outputs hand on of the inputs, for post-processing; a Trainer need not gather it.
+    keys_to_ignore_at_inference = ["image_sizes", "pixel_mask", "output_date_roles"]
 
     tasks: list[str] | None = None
     band_types: list[str] | None = None

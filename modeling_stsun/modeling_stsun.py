@@ -69,7 +69,7 @@ SCORE_VALUES = 2**21
 # and not 0.30.
 FEW_BANDS = 16
 
-# Axes of the inputs; E = the ends of an interval, V = the values of a vector.
+# Axes of the inputs; E = the ends of an interval or the sides of an image, V = the values of a vector.
 AXES = {
     "pixel_values": "BTCHW",
     "wavelengths": "BTC",
@@ -87,6 +87,7 @@ AXES = {
     "output_timestamps": "BSE",
     "output_date_roles": "BST",
     "output_mask": "BS",
+    "image_sizes": "BE",
     "labels": "BSHW",
 }
 AXIS_NAMES = {
@@ -146,12 +147,21 @@ class STSUNDensePredictionOutput(ModelOutput):
         The `output_mask` of the call: False = padding.
     category_mask (`torch.BoolTensor` of shape `(batch_size, num_classes)`, *optional*):
         The `category_mask` of the call: False = padding.
+    image_sizes (`torch.LongTensor` of shape `(batch_size, 2)`, *optional*):
+        The `image_sizes` of the call: what lies beyond is padding.
+    pixel_mask (`torch.BoolTensor` of shape `(batch_size, num_dates, height, width)`, *optional*):
+        The `pixel_mask` of the call, False also on dates that `date_mask` leaves out.
+    output_date_roles (`torch.LongTensor` of shape `(batch_size, num_outputs, num_dates)`, *optional*):
+        The `output_date_roles` of the call: which dates each output describes.
     """
 
     loss: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
     output_mask: torch.BoolTensor | None = None
     category_mask: torch.BoolTensor | None = None
+    image_sizes: torch.LongTensor | None = None
+    pixel_mask: torch.BoolTensor | None = None
+    output_date_roles: torch.LongTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
@@ -166,11 +176,14 @@ class STSUNSemanticSegmenterOutput(ModelOutput):
         Scores of each class, in the order of `category_ids`.
     category_mask (`torch.BoolTensor` of shape `(batch_size, num_classes)`, *optional*):
         The `category_mask` of the call: False = padding.
+    image_sizes (`torch.LongTensor` of shape `(batch_size, 2)`, *optional*):
+        The `image_sizes` of the call: what lies beyond is padding.
     """
 
     loss: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
     category_mask: torch.BoolTensor | None = None
+    image_sizes: torch.LongTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
@@ -1410,6 +1423,7 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
         output_timestamps: torch.Tensor | None = None,
         output_date_roles: torch.Tensor | None = None,
         output_mask: torch.Tensor | None = None,
+        image_sizes: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> STSUNDensePredictionOutput:
@@ -1450,10 +1464,14 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             after it. `None` = every output describes every date.
         output_mask (`torch.BoolTensor` of shape `(batch_size, num_outputs)`, *optional*):
             True = real output, False = padding, which takes no part in the loss.
+        image_sizes (`torch.LongTensor` of shape `(batch_size, 2)`, *optional*):
+            Height and width of the images of each sample, beyond which lies padding; for post-processing.
         labels (`torch.LongTensor` of shape `(batch_size, num_outputs, height, width)`, *optional*):
             Positions in the sample's `category_ids`; 255 = not labelled. For a sample that asks for a single class, 1 =
-            present and 0 = absent.
+            present and 0 = absent. For one output its axis may be left out.
         """
+        if labels is not None and labels.ndim == 3:
+            labels = labels.unsqueeze(1)
         check_shapes(
             {} if category_embeds is None else {"V": self.config.category_embeds_dim or category_embeds.shape[-1]},
             pixel_values=pixel_values,
@@ -1463,6 +1481,7 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             output_timestamps=output_timestamps,
             output_date_roles=output_date_roles,
             output_mask=output_mask,
+            image_sizes=image_sizes,
             labels=labels,
         )
         outputs: STSUNModelOutput = self.stsun(
@@ -1505,6 +1524,9 @@ class STSUNForDensePrediction(STSUNPreTrainedModel):
             logits=logits,
             output_mask=output_mask,
             category_mask=category_mask,
+            image_sizes=image_sizes,
+            pixel_mask=pixel_mask,
+            output_date_roles=output_date_roles,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
@@ -1587,7 +1609,7 @@ class STSUNFoldedModel(nn.Module):
                 f"Metadata are folded for one sample, got a batch of {pixel_values.shape[0]}: samples of one folded "
                 "model share their metadata."
             )
-        for name in ("pixel_mask", "labels"):
+        for name in ("pixel_mask", "image_sizes", "labels"):
             inputs.pop(name, None)
         category_ids, category_embeds = inputs.pop("category_ids", None), inputs.pop("category_embeds", None)
         cell_sizes, _ = model.stsun.resolve_cell_sizes(pixel_values, None, inputs.pop("cell_sizes", None))
@@ -1659,6 +1681,7 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
         output_timestamps: torch.Tensor | None = None,
         output_date_roles: torch.Tensor | None = None,
         output_mask: torch.Tensor | None = None,
+        image_sizes: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> STSUNSemanticSegmenterOutput:
@@ -1699,6 +1722,8 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
             after it. `None` = every output describes every date.
         output_mask (`torch.BoolTensor` of shape `(batch_size, num_outputs)`, *optional*):
             True = real output, False = padding, which takes no part in the loss.
+        image_sizes (`torch.LongTensor` of shape `(batch_size, 2)`, *optional*):
+            Height and width of the images of each sample, beyond which lies padding; for post-processing.
         labels (`torch.LongTensor` of shape `(batch_size, height, width)`, *optional*):
             Positions in the sample's `category_ids`; 255 = not labelled. For a sample that asks for a single class, 1 =
             present and 0 = absent.
@@ -1737,6 +1762,7 @@ class STSUNForSemanticSegmentation(STSUNForDensePrediction):
             loss=outputs.loss,
             logits=outputs.logits.squeeze(1),
             category_mask=category_mask,
+            image_sizes=image_sizes,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

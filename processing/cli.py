@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .rasters.series import RasterSeries
+    from .rasters.raster_series import RasterSeries
 
 # Everything heavy is imported by the command that needs it: `stsun --help` must not wait for torch.
 
@@ -70,10 +70,11 @@ def _by_date(values: list[Any] | None) -> list[Any] | None:
 
 def _numbers(values: list[Any] | None) -> Any:
     """One number for all bands, one per band, or one list of these per date; `None` = as the files state."""
-    parted = _by_date(values)
-    if parted is None or parted is not values:
-        return parted and [None if date == [None] else date for date in parted]
-    return parted[0] if len(parted) == 1 else parted
+    if values is None:
+        return None
+    if _NEXT_DATE in values:
+        return [None if date == [None] else date for date in _by_date(values) or []]
+    return values[0] if len(values) == 1 else values
 
 
 def _add_raster_arguments(parser: argparse.ArgumentParser) -> None:
@@ -180,11 +181,12 @@ def _open(arguments: argparse.Namespace, readings: Mapping[str, Any] | None = No
         num_dates=arguments.num_dates,
         grid=arguments.grid,
         resampling=arguments.resampling,
-        readings=readings or (),
+        readings=readings,
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of all commands."""
     from .scenes.tiling import OVERLAP, TILE_SIZE
 
     parser = argparse.ArgumentParser(
@@ -324,7 +326,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
             number = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
             raise ValueError(f"{number} in {arguments.rasters[0]}, listed above.")
         return
-    from .rasters.series import describe
+    from .rasters.report import describe
 
     with _open(arguments) as source:
         print(describe(source))
@@ -340,6 +342,7 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from .scenes.checkpoints import default_checkpoint, load_checkpoint
+    from .scenes.predictor import readings_for
     from .scenes.scene_files import OutputFiles, join_processes, predict_files
 
     files = OutputFiles(
@@ -357,9 +360,10 @@ def _predict(arguments: argparse.Namespace) -> None:
         # Each process has a device of its own.
         device = processes.device
     model, processor = load_checkpoint(arguments.checkpoint or default_checkpoint(), arguments.dtype)
-    with _open(arguments, processor.readings) as source:
+    with _open(arguments, readings_for(processor, arguments.statistics)) as source:
+        normalisation = processor.describe_statistics(source.series, arguments.statistics)
         if processes.is_main_process:
-            for line in (*_readings(source), processor.describe_statistics(source.series, arguments.statistics)):
+            for line in (*_readings(source), f"normalisation: {normalisation}"):
                 print(f"stsun: {line}", file=sys.stderr)
         predict_files(
             model.to(device),
@@ -423,7 +427,7 @@ def _sensors(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 2 where the input was refused."""
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     command = {"demo": _demo, "inspect": _inspect, "convert": _convert, "predict": _predict, "sensors": _sensors}[
         arguments.command
     ]

@@ -20,37 +20,39 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
+from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-from .metadata import CHANGE_CLASSES, IGNORE_INDEX, INDICES, TASKS, Acquisition, Band, ImageSeries, default_outputs
+from .arrays_stsun import RGB, Described, as_batch, check_readings, filled_labels, to_series
+from .metadata import CHANGE_CLASSES, IGNORE_INDEX, INDICES, TASKS, Band, ImageSeries, default_outputs
+from .statistics_stsun import (
+    BY_KIND,
+    KIND_STATISTICS,
+    check_band_statistics,
+    check_kind_statistics,
+    check_physical_units,
+    check_units,
+    describe_statistics,
+    resolve_statistics,
+    statistics_of,
+)
 
 BAND_TYPES = (
     *("other", "reflective", "thermal", "elevation", "index"),
     *("sar", "sar_vv", "sar_vh", "sar_hh", "sar_hv"),
     *(f"index_{name}" for name in INDICES),
 )
-# Mean and spread of values in physical units, by kind of band: what normalises a band that no statistics are known for.
-# Land reflectance in 0-1, brightness temperature in kelvin, backscatter in decibel, elevation in metres, normalised
-# difference indices; round numbers of the right magnitude, not measurements.
-KIND_STATISTICS = {
-    "reflective": {"mean": 0.2, "std": 0.15},
-    "thermal": {"mean": 290.0, "std": 15.0},
-    "sar": {"mean": -12.0, "std": 6.0},
-    "elevation": {"mean": 500.0, "std": 500.0},
-    "index": {"mean": 0.0, "std": 0.5},
-    "other": {"mean": 0.0, "std": 1.0},
-}
-# In place of the name of a data set: normalise by kind of band, whatever statistics are known.
-BY_KIND = "by_kind"
 ROLE_CONTEXT, ROLE_DESCRIBED, ROLE_BEFORE, ROLE_AFTER = range(4)
-# A median this many times as large as usual values (mean + 3 std) is one in another unit: snow, summits and sun glint
-# lie far within, reflectance stored x 10000 or as bytes far beyond.
-IMPLAUSIBLE_FACTOR = 10.0
-
+# Settings that are checked whenever they are set.
+_CHECKS = {
+    "kind_statistics": check_kind_statistics,
+    "band_statistics": check_band_statistics,
+    "readings": check_readings,
+}
 Outputs = Sequence[Sequence[int]]
 BandInput = Band | Mapping[str, Any]
-ImageSeriesInput = ImageSeries | np.ndarray | torch.Tensor | Sequence[Any]
+ImageSeriesInput = ImageSeries | np.ndarray | torch.Tensor | Image.Image | Sequence[Any]
 
 
 class STSUNBatchFeature(BatchFeature):
@@ -77,7 +79,8 @@ class STSUNImageProcessorKwargs(ImagesKwargs, total=False):
     band_types (`list[str]`): Names of the band types; must equal the model's `config.band_types`.
     unified_size (`int`): Longest side of the unified grid in cells; must equal the model's `config.unified_size`.
     kind_statistics (`dict`): For each kind of band the `mean` and `std` that normalise it, in physical units.
-    band_statistics (`dict`): For each data set, by band name, the `mean` and `std` (and `center_nm`) of its values.
+    band_statistics (`dict`): For each data set a list of records of its bands with `mean` and `std` of their values.
+    readings (`dict`): For each data set how files like its own are read.
     """
 
     tasks: list[str] | None
@@ -86,6 +89,7 @@ class STSUNImageProcessorKwargs(ImagesKwargs, total=False):
     unified_size: int | None
     kind_statistics: dict | None
     band_statistics: dict | None
+    readings: dict | None
 
 
 class STSUNImageProcessor(BaseImageProcessor):
@@ -101,7 +105,16 @@ class STSUNImageProcessor(BaseImageProcessor):
         band_types (`list[str]`, *optional*): names of the band types, in the order of the model's config.
         unified_size (`int`, *optional*, defaults to 256): longest side of the unified grid in cells.
         kind_statistics (`dict`, *optional*): `{kind: {"mean": ..., "std": ...}}`.
-        band_statistics (`dict`, *optional*): `{data set: {band name: {"mean": ..., "std": ..., "center_nm": ...}}}`.
+        band_statistics (`dict`, *optional*): `{data set: [{"name": ..., "kind": ..., "polarisation": ..., "center_nm":
+            ..., "unit": ..., "mean": ..., "std": ...}, ...]}`; what is unknown may be left out. A band is normalised
+            with the record of what it measured, whatever its name (see `resolve_statistics`). The form of version 0.1,
+            `{data set: {band name: {"mean": ..., "std": ..., "center_nm": ...}}}`, is taken too.
+        readings (`dict`, *optional*): `{data set: [{"bands": [...], "dtype": ..., "scale": [...], "offset": [...],
+            "nodata": [...], "gsd_m": ...}, ...]}`: what the files of a data set that this processor was tuned on do not
+            say themselves. Pictures and files that say nothing are read so where the number of bands and the type fit.
+
+    Raises:
+        ValueError: statistics that are no finite numbers, a `std` below 0, or a setting of another form.
     """
 
     valid_kwargs = STSUNImageProcessorKwargs
@@ -112,6 +125,7 @@ class STSUNImageProcessor(BaseImageProcessor):
     unified_size = 256
     kind_statistics = KIND_STATISTICS
     band_statistics = {}
+    readings = {}
     # Of the base class; nothing is rescaled or resized here.
     rescale_factor = None
     default_to_square = None
@@ -119,6 +133,9 @@ class STSUNImageProcessor(BaseImageProcessor):
     def __init__(self, **kwargs: Unpack[STSUNImageProcessorKwargs]) -> None:
         super().__init__(**kwargs)
         self._set_attributes(**kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, _CHECKS[name](value) if name in _CHECKS else value)
 
     @classmethod
     def from_config(cls, config: Any, **kwargs: Any) -> "STSUNImageProcessor":
@@ -163,7 +180,9 @@ class STSUNImageProcessor(BaseImageProcessor):
         *,
         outputs: Outputs | Sequence[Outputs] | None = None,
         labels: Any = None,
+        segmentation_maps: Any = None,
         bands: Sequence[BandInput] | Sequence[Sequence[BandInput]] | None = None,
+        sensor: str | None = None,
         timestamps: Sequence[Any] | None = None,
         gsd_m: float | None = None,
         statistics: str | Sequence[str | None] | None = None,
@@ -175,8 +194,11 @@ class STSUNImageProcessor(BaseImageProcessor):
         """Makes the model's inputs.
 
         Args:
-            images: an [`ImageSeries`] with pixels, or a list of them; or one series as an array (dates, bands, height,
-                width), or a list of one array (bands, height, width) a date, in physical units with NaN for nodata.
+            images: an [`ImageSeries`] with pixels, or a list of them. Or one series as an array (dates, bands, height,
+                width), or as a list of one array (bands, height, width) per date, in physical units with NaN or a mask
+                (`numpy.ma`) for nodata; a list of such series is several. Or a picture, which is a PIL image or an
+                8-bit array (height, width, channels), or a list of one picture per date; 255 is then a reflectance of
+                1, an alpha of 0 nodata, and without `bands` and `sensor` a warning says what is taken for granted.
             task: name of the task, or one name a series.
             classes: names of the classes asked for, in the order that the logits shall have, or one such list a series.
                 `None` = unchanged and changed for binary change detection, else all classes that are known but these
@@ -185,16 +207,22 @@ class STSUNImageProcessor(BaseImageProcessor):
                 dates, for binary change detection the positions (before, after). `None` = one map of all dates for
                 semantic segmentation, one a date for semantic change detection, one for each two neighbouring dates for
                 binary change detection.
-            labels: (maps, height, width) positions in `classes`, 255 = not labelled; one array a series.
-            bands: for arrays: what the channels are, as [`Band`] records or dictionaries with their fields, such as
-                `{"name": "B04", "kind": "reflective", "center_nm": 665.0, "fwhm_nm": 30.0}`; or one list of them a
-                date.
-            timestamps: for arrays: the dates (ISO 8601 text, `datetime`, `numpy.datetime64`; `None` = unknown), oldest
-                first.
-            gsd_m: for arrays: ground sampling distance in metres a pixel.
-            statistics: key of `band_statistics` to normalise with, or `by_kind` for the statistics of the kind of each
-                band; or one a series. `None` = the only data set whose bands have the series' names and wavelengths, if
-                there is one, else by kind of band.
+            labels: (maps, height, width) positions in `classes`, 255 = not labelled, as is what a masked array masks;
+                one array a series.
+            segmentation_maps: in place of `labels`: one (height, width) map (array or PIL image) a series, as other
+                image processors take it. With a list of maps, a list of as many pictures or arrays is so many series
+                of one date each. The `labels` of the result are then (series, height, width).
+            bands: for arrays and pictures: what the channels are, as [`Band`] records or dictionaries with their
+                fields, such as `{"name": "B04", "kind": "reflective", "center_nm": 665.0, "fwhm_nm": 30.0}`; or one
+                list of them per date.
+            sensor: for arrays and pictures: `rgb` = red, green and blue with nominal wavelengths. Look other sensors up
+                with `bands=stsun_processing.sensor_bands(sensor, names)`.
+            timestamps: for arrays and pictures: the dates (ISO 8601 text, `datetime`, `numpy.datetime64`; `None` =
+                unknown), oldest first; or one list of them a series.
+            gsd_m: for arrays and pictures: ground sampling distance in metres a pixel.
+            statistics: name of the data set in `band_statistics` to normalise with, or `by_kind` for the statistics of
+                the kind of each band; or one a series. `None` = the only data set that fits all bands (see
+                `resolve_statistics`), or by kind where the processor holds no statistics of data sets.
             cell_size: side of a cell of the unified grid in pixels; `None` = so that the longer side of the series
                 takes at most `unified_size` cells.
             check_range: whether values that cannot be in the units that the statistics expect are refused.
@@ -205,8 +233,9 @@ class STSUNImageProcessor(BaseImageProcessor):
             A [`BatchFeature`] with the model's inputs, padded to common sizes, and `labels` where they were given.
 
         Raises:
-            ValueError: an unknown task, class or data set, no class, bands or dates that do not fit, labels of another
-                size, values in another unit, or no valid pixel in a series. ([`MetadataError`] is a ValueError.)
+            ValueError: an unknown task, class or data set, no class, bands or dates that do not fit, statistics of data
+                sets that fit none of the bands, labels of another size, values in another unit, or no valid pixel in a
+                series. ([`MetadataError`] is a ValueError.)
         """
         validate_typed_dict(self.valid_kwargs, kwargs)
         if unused := sorted(set(kwargs) - set(self.to_settings())):
@@ -220,7 +249,9 @@ class STSUNImageProcessor(BaseImageProcessor):
                 classes,
                 outputs=outputs,
                 labels=labels,
+                segmentation_maps=segmentation_maps,
                 bands=bands,
+                sensor=sensor,
                 timestamps=timestamps,
                 gsd_m=gsd_m,
                 statistics=statistics,
@@ -228,33 +259,47 @@ class STSUNImageProcessor(BaseImageProcessor):
                 check_range=check_range,
                 return_tensors=return_tensors,
             )
-        batch = self.to_series(images, bands, timestamps, gsd_m)
-        count = len(batch)
-        tasks = [task] * count if isinstance(task, str) else self.one_each("task", task, count)
+        if segmentation_maps is not None:
+            if labels is not None:
+                raise ValueError("labels and segmentation_maps are two names of the same: give one of them.")
+            labels = _as_labels(segmentation_maps)
+            images = as_batch(images, len(labels))
+        named = statistics if isinstance(statistics, str) else None
+        batch = self.to_series(images, bands, timestamps, gsd_m, sensor=sensor, statistics=named)
+        requests = self._requests(len(batch), task, classes, outputs, labels, statistics)
+        samples = [
+            self.encode(series, *request, cell_size=cell_size, check_range=check_range)
+            for series, request in zip(batch, requests, strict=True)
+        ]
+        padded = self.pad(samples, return_tensors=return_tensors)
+        if segmentation_maps is not None:
+            padded["labels"] = padded["labels"][:, 0]
+        return padded
+
+    def _requests(
+        self, count: int, task: Any, classes: Any, outputs: Any, labels: Any, statistics: Any
+    ) -> list[tuple[Any, ...]]:
+        """Task, classes, outputs, labels and statistics of each of `count` series; see `preprocess`."""
+        tasks = [task] * count if isinstance(task, str) else task
+        if not all(isinstance(name, str) for name in tasks):
+            raise ValueError(
+                f"task is a {type(task).__name__} of other things than names. Give label maps by name: "
+                "segmentation_maps=... or labels=..."
+            )
         if classes is None or isinstance(classes, str) or all(isinstance(name, str) for name in classes):
             classes = [classes] * count
         if outputs is None or not _is_nested(outputs):
             outputs = [outputs] * count
         if statistics is None or isinstance(statistics, str):
             statistics = [statistics] * count
-        if labels is not None and not isinstance(images, (list, tuple)):
+        if labels is None:
+            labels = [None] * count
+        elif count == 1 and _is_one_series(labels):
             labels = [labels]
-        labels = [None] * count if labels is None else self.one_each("labels", labels, count)
         if any(label is None for label in labels) and any(label is not None for label in labels):
             raise ValueError("labels hold None for some series: give labels for all of them or for none.")
-        samples = [
-            self.encode(series, *request, cell_size=cell_size, check_range=check_range)
-            for series, *request in zip(
-                batch,
-                tasks,
-                self.one_each("classes", classes, count),
-                self.one_each("outputs", outputs, count),
-                labels,
-                self.one_each("statistics", statistics, count),
-                strict=True,
-            )
-        ]
-        return self.pad(samples, return_tensors=return_tensors)
+        columns = {"task": tasks, "classes": classes, "outputs": outputs, "labels": labels, "statistics": statistics}
+        return list(zip(*(self.one_each(name, values, count) for name, values in columns.items()), strict=True))
 
     @staticmethod
     def one_each(name: str, values: Sequence[Any], count: int) -> Sequence[Any]:
@@ -265,53 +310,51 @@ class STSUNImageProcessor(BaseImageProcessor):
 
     def to_settings(self) -> dict[str, Any]:
         """The settings that make an equal processor."""
-        names = ("tasks", "categories", "band_types", "unified_size", "kind_statistics", "band_statistics")
+        names = ("tasks", "categories", "band_types", "unified_size", *_CHECKS)
         return {name: getattr(self, name) for name in names}
 
-    @staticmethod
     def to_series(
-        images: ImageSeriesInput, bands: Any, timestamps: Sequence[Any] | None, gsd_m: float | None
+        self,
+        images: ImageSeriesInput,
+        bands: Any = None,
+        timestamps: Sequence[Any] | None = None,
+        gsd_m: float | None = None,
+        *,
+        sensor: str | None = None,
+        statistics: str | None = None,
     ) -> list[ImageSeries]:
-        """Series with pixels from everything that `preprocess` takes."""
+        """Series with pixels from everything that `preprocess` takes; arguments and errors as there.
+
+        `statistics` names the data set whose readings alone count for pictures.
+        """
         if _is_series(images):
             images = [images]
-        if not isinstance(images, (np.ndarray, torch.Tensor, list, tuple)):
+        if not isinstance(images, (np.ndarray, torch.Tensor, Image.Image, list, tuple)):
             raise ValueError(
                 f"Images of type {type(images).__name__} were given; give an ImageSeries, an array (dates, bands, "
-                "height, width), a list of one array (bands, height, width) a date, or a list of ImageSeries."
+                "height, width), a list of one array (bands, height, width) per date, pictures, or a list of "
+                "ImageSeries."
             )
-        if len(images) == 0:
+        if not isinstance(images, Image.Image) and len(images) == 0:
             raise ValueError("No image was given.")
-        if not isinstance(images, (np.ndarray, torch.Tensor)) and _is_series(images[0]):
-            if bands is not None or timestamps is not None or gsd_m is not None:
+        if isinstance(images, (list, tuple)) and _is_series(images[0]):
+            if any(value is not None for value in (bands, sensor, timestamps, gsd_m)):
                 raise ValueError(
-                    "bands, timestamps and gsd_m describe arrays; an ImageSeries carries its own. Leave them out."
+                    "bands, sensor, timestamps and gsd_m describe arrays; an ImageSeries carries its own. Leave them "
+                    "out."
                 )
-            for series in images:
-                if not _is_series(series):
-                    raise ValueError(f"Give a list of ImageSeries only, got one of {type(series).__name__}.")
-                if series.pixels is None:
-                    raise ValueError("This series holds no pixels: read them with stsun_processing.read_series(...).")
-            return list(images)
-        arrays = [np.asarray(array, dtype=np.float32) for array in images]
-        if any(array.ndim != 3 for array in arrays):
+            return _with_pixels(images)
+        if sensor is not None and sensor != RGB:
             raise ValueError(
-                f"An array must be (dates, bands, height, width), or a list of (bands, height, width) a date; got "
-                f"shapes {[array.shape for array in arrays]} a date. Several series go in as ImageSeries."
+                f"sensor={sensor!r}: of arrays only {RGB!r} is known here. Look the bands up in the table of sensors: "
+                f"bands=stsun_processing.sensor_bands({sensor!r}, [...])."
             )
-        if bands is None or len(bands) == 0:
-            raise ValueError(
-                "Arrays need bands=[Band(...), ...], one record a channel (see stsun_processing.sensor_bands): without "
-                "them nothing says what the channels are."
-            )
-        per_date = [bands] * len(arrays) if isinstance(bands[0], (Band, Mapping)) else list(bands)
-        per_date = [[b if isinstance(b, Band) else Band.from_dict(b) for b in date] for date in per_date]
-        dates = [None] * len(arrays) if timestamps is None else list(timestamps)
-        for name, values in (("bands", per_date), ("timestamps", dates)):
-            if len(values) != len(arrays):
-                raise ValueError(f"{name} holds {len(values)} entries for {len(arrays)} dates; give one a date.")
-        acquisitions = [Acquisition(tuple(b), date, gsd_m) for b, date in zip(per_date, dates, strict=True)]
-        return [ImageSeries(tuple(acquisitions), pixels=tuple(arrays))]
+        if sensor is not None and bands is not None:
+            raise ValueError("sensor and bands both say what the channels are: give one of them.")
+        readings = self.readings
+        if statistics is not None:
+            readings = {name: known for name, known in readings.items() if name == statistics}
+        return to_series(images, timestamps, Described(bands, sensor == RGB, gsd_m, readings))
 
     def resolve_classes(self, task: str, classes: Sequence[str] | None) -> list[str]:
         """The class names of a request, checked against the vocabulary."""
@@ -356,67 +399,149 @@ class STSUNImageProcessor(BaseImageProcessor):
         return outputs
 
     def resolve_statistics(self, series: ImageSeries, statistics: str | None) -> str | None:
-        """Key of the band statistics that normalise a series; `None` = by kind of band."""
+        """Name of the data set whose statistics normalise a series; `None` = by kind of band.
 
-        def fits(entries: Mapping[str, Any], band: Band) -> bool:
-            center = entries.get(band.name, {}).get("center_nm")
-            return band.name in entries and (
-                center == band.center_nm or (None not in (center, band.center_nm) and abs(center - band.center_nm) <= 1)
-            )
+        A data set fits a series if it holds statistics of all of its bands: of the same kind, polarisation and unit,
+        with the centre within 5 nm or unknown on both sides. Of several the nearest counts, names break ties.
 
-        bands = {band for acquisition in series.acquisitions for band in acquisition.bands}
-        if statistics is None:
-            fitting = [key for key, entries in self.band_statistics.items() if all(fits(entries, b) for b in bands)]
-            if len(fitting) > 1:
-                raise ValueError(
-                    f"The bands fit the statistics of several data sets: {', '.join(fitting)}. Name one with "
-                    "statistics=."
-                )
-            return fitting[0] if fitting else None
-        if statistics == BY_KIND:
-            return None
-        if statistics not in self.band_statistics:
-            raise ValueError(
-                f"Unknown statistics {statistics!r}; this processor holds those of "
-                f"{', '.join(self.band_statistics) or 'no data set'}. {BY_KIND!r} normalises by kind of band."
-            )
-        missing = sorted(band.name for band in bands if band.name not in self.band_statistics[statistics])
-        if missing:
-            raise ValueError(
-                f"Statistics {statistics!r} lack the bands {', '.join(missing)}; they hold "
-                f"{', '.join(self.band_statistics[statistics])}."
-            )
-        return statistics
+        Args:
+            series: any, also without pixels.
+            statistics: name of a data set, `by_kind`, or `None` = the only data set that fits.
 
-    def normalize_series(self, series: ImageSeries, statistics: str | None, check_range: bool) -> list[np.ndarray]:
-        """Pixels of each date, (bands, height, width), normalised; 0 where there is no data."""
-        key = self.resolve_statistics(series, statistics)
+        Raises:
+            ValueError: the data set is unknown or does not fit; or none was named, and several fit, or none does
+                although this processor holds statistics.
+        """
+        return resolve_statistics(self.band_statistics, _bands_of(series), statistics)
+
+    def describe_statistics(self, series: ImageSeries, statistics: str | None) -> str:
+        """One line for people on how a series is normalised; arguments and errors as of `resolve_statistics`."""
+        name = self.resolve_statistics(series, statistics)
+        return describe_statistics(self.kind_statistics, self.band_statistics, _bands_of(series), name)
+
+    def check_units(self, series: ImageSeries, statistics: str | None) -> None:
+        """Refuses values that cannot be in the units that the statistics expect.
+
+        Args:
+            series: with pixels; dates without any valid one are passed over.
+            statistics: see `resolve_statistics`.
+
+        Raises:
+            ValueError: values are far too large or far too small; the message says what may be wrong.
+        """
+        name = self.resolve_statistics(series, statistics)
+        for acquisition, pixels, valid in zip(series.acquisitions, series.pixels, series.valid, strict=True):
+            if valid.any():
+                means, stds = statistics_of(self.kind_statistics, self.band_statistics, acquisition.bands, name)
+                values = pixels[:, valid]
+                check_units(acquisition.bands, values, means, stds)
+                if name is None:
+                    check_physical_units(acquisition.bands, values)
+
+    def normalize_series(self, series: ImageSeries, statistics: str | None) -> list[np.ndarray]:
+        """Pixels of each date, (bands, height, width) float32, normalised; 0 where there is no data."""
+        name = self.resolve_statistics(series, statistics)
         arrays = []
         for acquisition, pixels, valid in zip(series.acquisitions, series.pixels, series.valid, strict=True):
-            entries = [
-                self.kind_statistics[band.kind] if key is None else self.band_statistics[key][band.name]
-                for band in acquisition.bands
-            ]
-            mean, std = (
-                np.array([entry[name] for entry in entries], dtype=np.float32)[:, None, None]
-                for name in ("mean", "std")
-            )
+            means, stds = statistics_of(self.kind_statistics, self.band_statistics, acquisition.bands, name)
             # A band that is the same everywhere has no spread to divide by.
-            array = (pixels - mean) / np.where(std > 0, std, 1)
-            if check_range and valid.any():
-                medians = np.median(pixels[:, valid], axis=1)
-                excess = np.abs(medians) / np.maximum(np.abs(mean) + 3 * std, 1e-6)[:, 0, 0]
-                worst = int(excess.argmax())
-                if excess[worst] > IMPLAUSIBLE_FACTOR:
-                    band, value = acquisition.bands[worst], medians[worst]
-                    raise ValueError(
-                        f"Band {band.name!r} ({band.kind}) has a median of {value:g}, where about "
-                        f"{entries[worst]['mean']:g} +- {entries[worst]['std']:g} is expected: it is in another unit. "
-                        "Give the scale to physical units when reading (scale=0.0001 for reflectance stored x 10000), "
-                        "or name the statistics of its data set (statistics=...)."
-                    )
+            array = (pixels - means[:, None, None]) / np.where(stds > 0, stds, 1)[:, None, None]
             arrays.append(np.where(valid, array, 0.0).astype(np.float32))
         return arrays
+
+    def encode_pixels(
+        self, series: ImageSeries, statistics: str | None = None, check_range: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The inputs of one series that are pixels, without the batch axis.
+
+        Args:
+            series: with pixels.
+            statistics: see `resolve_statistics`.
+            check_range: whether values that cannot be in the units that the statistics expect are refused.
+
+        Returns:
+            `pixel_values` (dates, bands, height, width) float32, normalised, 0 where there is no data and in bands that
+            a date lacks; and `pixel_mask` (dates, height, width) bool, True = data.
+
+        Raises:
+            ValueError: the statistics do not fit, or values are in another unit.
+        """
+        if check_range:
+            self.check_units(series, statistics)
+        arrays = self.normalize_series(series, statistics)
+        num_bands = max(len(array) for array in arrays)
+        pixel_values = np.zeros((len(arrays), num_bands, *series.size), dtype=np.float32)
+        for values, array in zip(pixel_values, arrays, strict=True):
+            values[: len(array)] = array
+        return pixel_values, np.stack(series.valid)
+
+    def encode_metadata(
+        self,
+        series: ImageSeries,
+        task: str,
+        classes: Sequence[str] | None = None,
+        outputs: Outputs | None = None,
+        *,
+        cell_size: int | None = None,
+        size: tuple[int, int],
+    ) -> dict[str, np.ndarray]:
+        """All inputs of one series but its pixels, without the batch axis.
+
+        Args:
+            series: any, also without pixels.
+            task: see `preprocess`, as for `classes` and `outputs`.
+            classes: names of the classes asked for.
+            outputs: what each map describes.
+            cell_size: side of a cell in pixels; `None` = so that the longer side of `size` takes at most `unified_size`
+                cells.
+            size: height and width in pixels of what the model sees at once.
+
+        Raises:
+            ValueError: a request that cannot be met.
+        """
+        num_dates, (height, width) = len(series.acquisitions), size
+        outputs = self.resolve_outputs(task, outputs, num_dates)
+        classes = self.resolve_classes(task, classes)
+        if cell_size is not None and (cell_size != int(cell_size) or cell_size < 1):
+            raise ValueError(f"cell_size must be a whole number of at least 1 pixel, got {cell_size}.")
+        days = np.array(series.days, dtype=np.float32)
+        is_change = task == "binary_change_detection"
+        roles = np.full((len(outputs), num_dates), ROLE_CONTEXT, dtype=np.int64)
+        for row, output in zip(roles, outputs, strict=True):
+            row[list(output)] = (ROLE_BEFORE, ROLE_AFTER) if is_change else ROLE_DESCRIBED
+        intervals = [(days[list(o)][0], days[list(o)][-1]) if is_change else _span(days[list(o)]) for o in outputs]
+        return self._encode_bands(series) | {
+            "timestamps": days,
+            "gsd": np.float32(math.nan if series.gsd_m is None else series.gsd_m),
+            "date_mask": np.ones(num_dates, dtype=bool),
+            "image_sizes": np.array([height, width], dtype=np.int64),
+            "cell_sizes": np.int64(cell_size or -(-max(height, width) // self.unified_size)),
+            "task_ids": np.int64(self.tasks.index(task)),
+            "category_ids": np.array([self.categories.index(name) for name in classes], dtype=np.int64),
+            "category_mask": np.ones(len(classes), dtype=bool),
+            "output_timestamps": np.array(intervals, dtype=np.float32),
+            "output_date_roles": roles,
+            "output_mask": np.ones(len(outputs), dtype=bool),
+        }
+
+    def _encode_bands(self, series: ImageSeries) -> dict[str, np.ndarray]:
+        """What the bands of each date are, padded to the largest number of bands."""
+        shape = (len(series.acquisitions), max(len(acquisition.bands) for acquisition in series.acquisitions))
+        wavelengths, bandwidths = np.full((2, *shape), np.nan, dtype=np.float32)
+        band_types = np.zeros(shape, dtype=np.int64)
+        band_mask = np.zeros(shape, dtype=bool)
+        for date, acquisition in enumerate(series.acquisitions):
+            for position, band in enumerate(acquisition.bands):
+                wavelengths[date, position] = math.nan if band.center_nm is None else band.center_nm
+                bandwidths[date, position] = math.nan if band.fwhm_nm is None else band.fwhm_nm
+                band_types[date, position] = self.band_types.index(band.type)
+                band_mask[date, position] = True
+        return {
+            "wavelengths": wavelengths,
+            "bandwidths": bandwidths,
+            "band_types": band_types,
+            "band_mask": band_mask,
+        }
 
     def encode(
         self,
@@ -434,70 +559,39 @@ class STSUNImageProcessor(BaseImageProcessor):
 
         `allow_empty` lets a series without any valid pixel pass, as a training window of a larger one may be.
         """
-        num_dates, (height, width) = len(series.acquisitions), series.size
-        outputs = self.resolve_outputs(task, outputs, num_dates)
-        classes = self.resolve_classes(task, classes)
-        valid = np.stack(series.valid)
-        if not valid.any() and not allow_empty:
+        sample = self.encode_metadata(series, task, classes, outputs, cell_size=cell_size, size=series.size)
+        if not np.any(series.valid) and not allow_empty:
             raise ValueError("The series holds no valid pixel: every one is nodata.")
-        if cell_size is not None and (cell_size != int(cell_size) or cell_size < 1):
-            raise ValueError(f"cell_size must be a whole number of at least 1 pixel, got {cell_size}.")
-
-        arrays = self.normalize_series(series, statistics, check_range)
-        num_bands = max(len(array) for array in arrays)
-        pixels = np.zeros((num_dates, num_bands, height, width), dtype=np.float32)
-        metadata = np.full((2, num_dates, num_bands), np.nan, dtype=np.float32)
-        band_types = np.zeros((num_dates, num_bands), dtype=np.int64)
-        band_mask = np.zeros((num_dates, num_bands), dtype=bool)
-        for index, (array, acquisition) in enumerate(zip(arrays, series.acquisitions, strict=True)):
-            count = len(acquisition.bands)
-            pixels[index, :count] = array
-            for position, band in enumerate(acquisition.bands):
-                metadata[:, index, position] = [
-                    math.nan if value is None else value for value in (band.center_nm, band.fwhm_nm)
-                ]
-                band_types[index, position] = self.band_types.index(band.type)
-            band_mask[index, :count] = True
-
-        days = np.array(series.days, dtype=np.float32)
-        is_change = task == "binary_change_detection"
-        roles = np.full((len(outputs), num_dates), ROLE_CONTEXT, dtype=np.int64)
-        for row, output in zip(roles, outputs, strict=True):
-            row[list(output)] = (ROLE_BEFORE, ROLE_AFTER) if is_change else ROLE_DESCRIBED
-        intervals = [(days[list(o)][0], days[list(o)][-1]) if is_change else _span(days[list(o)]) for o in outputs]
-        sample = {
-            "pixel_values": pixels,
-            "wavelengths": metadata[0],
-            "bandwidths": metadata[1],
-            "band_types": band_types,
-            "timestamps": days,
-            "gsd": np.float32(math.nan if series.gsd_m is None else series.gsd_m),
-            "band_mask": band_mask,
-            "date_mask": np.ones(num_dates, dtype=bool),
-            "pixel_mask": valid,
-            "cell_sizes": np.int64(cell_size or -(-max(height, width) // self.unified_size)),
-            "task_ids": np.int64(self.tasks.index(task)),
-            "category_ids": np.array([self.categories.index(name) for name in classes], dtype=np.int64),
-            "category_mask": np.ones(len(classes), dtype=bool),
-            "output_timestamps": np.array(intervals, dtype=np.float32),
-            "output_date_roles": roles,
-            "output_mask": np.ones(len(outputs), dtype=bool),
-        }
+        pixel_values, pixel_mask = self.encode_pixels(series, statistics, check_range)
+        sample = {"pixel_values": pixel_values, "pixel_mask": pixel_mask, **sample}
         if labels is not None:
-            labels = np.asarray(labels)
-            if labels.shape != (len(outputs), height, width):
-                raise ValueError(
-                    f"labels have shape {labels.shape}; (maps, height, width) = {(len(outputs), height, width)} is "
-                    "expected."
-                )
-            allowed = max(len(classes), 2)  # one class alone is labelled 0 = absent, 1 = present
-            wrong = sorted(set(np.unique(labels).tolist()) - {*range(allowed), IGNORE_INDEX})
-            if wrong:
-                raise ValueError(
-                    f"labels hold {wrong}; allowed are 0..{allowed - 1} and {IGNORE_INDEX} (not labelled)."
-                )
-            sample["labels"] = labels.astype(np.int64)
+            sample["labels"] = self.encode_labels(labels, sample)
         return sample
+
+    @staticmethod
+    def encode_labels(labels: Any, sample: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Labels of one series, checked.
+
+        Args:
+            labels: (maps, height, width) positions in the classes asked for, 255 = not labelled.
+            sample: the inputs that `encode_metadata` made.
+
+        Returns:
+            (maps, height, width) int64; 255 where a masked array masks them.
+
+        Raises:
+            ValueError: labels of another shape, or that are no position.
+        """
+        labels = filled_labels(labels)
+        shape = (len(sample["output_mask"]), *sample["image_sizes"].tolist())
+        if labels.shape != shape:
+            raise ValueError(f"labels have shape {labels.shape}; (maps, height, width) = {shape} is expected.")
+        # One class alone is labelled 0 = absent, 1 = present.
+        allowed = max(len(sample["category_ids"]), 2)
+        wrong = sorted(set(np.unique(labels).tolist()) - {*range(allowed), IGNORE_INDEX})
+        if wrong:
+            raise ValueError(f"labels hold {wrong}; allowed are 0..{allowed - 1} and {IGNORE_INDEX} (not labelled).")
+        return labels.astype(np.int64)
 
     @staticmethod
     def pad(samples: Sequence[Mapping[str, np.ndarray]], return_tensors: str = "pt") -> BatchFeature:
@@ -523,42 +617,73 @@ class STSUNImageProcessor(BaseImageProcessor):
     # Post-processing
 
     @staticmethod
-    def _class_maps(logits: torch.Tensor) -> torch.Tensor:
+    def class_maps(logits: torch.Tensor) -> torch.Tensor:
         """(..., K, H, W) -> (..., H, W): the best class, or for a single class 1 where its sigmoid exceeds one half."""
         return (logits[..., 0, :, :] > 0).long() if logits.shape[-3] == 1 else logits.argmax(-3)
 
     @staticmethod
-    def _fit(logits: torch.Tensor, size: Sequence[int] | None) -> torch.Tensor:
-        """Cuts padding off (S, K, H, W) logits, or resizes them to a larger size."""
-        if size is None:
-            return logits
-        height, width = (int(side) for side in size)
-        if height <= logits.shape[-2] and width <= logits.shape[-1]:
-            return logits[..., :height, :width]
-        return torch.nn.functional.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+    def valid_maps(pixel_mask: torch.Tensor, output_date_roles: torch.Tensor) -> torch.Tensor:
+        """Where the dates that outputs describe hold data: one of them, or for change both.
 
-    def _fitted(self, outputs: Any, target_sizes: Any) -> list[torch.Tensor]:
-        """The logits (maps, classes, height, width) of each sample, without padding."""
+        Args:
+            pixel_mask: (dates, height, width) bool.
+            output_date_roles: (outputs, dates), as the model takes them.
+
+        Returns:
+            (outputs, height, width) bool.
+        """
+        maps = []
+        for roles in output_date_roles:
+            compared = pixel_mask[roles >= ROLE_BEFORE]
+            maps.append(compared.all(0) if len(compared) else pixel_mask[roles == ROLE_DESCRIBED].any(0))
+        return torch.stack(maps)
+
+    @staticmethod
+    def _fit(
+        maps: torch.Tensor, size: Sequence[int] | None, target: Sequence[int] | None, mode: str = "bilinear"
+    ) -> torch.Tensor:
+        """(S, K, H, W) without the padding of a sample whose own `size` is known, at a target size."""
+        if size is not None:
+            maps = maps[..., : size[0], : size[1]]
+        if target is None:
+            return maps
+        height, width = (int(side) for side in target)
+        if size is None and height <= maps.shape[-2] and width <= maps.shape[-1]:
+            # Nothing says what is padding; images are padded, never resized.
+            return maps[..., :height, :width]
+        if (height, width) == maps.shape[-2:]:
+            return maps
+        corners = None if mode == "nearest" else False
+        return torch.nn.functional.interpolate(maps, size=(height, width), mode=mode, align_corners=corners)
+
+    def _fitted(self, outputs: Any, target_sizes: Any) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Of each sample, without padding: the logits (maps, classes, height, width), and where the dates that each map
+        describes hold data, (maps, height, width) bool; `None` if the outputs do not say."""
         logits = outputs.logits
         if logits.ndim == 4:
             logits = logits.unsqueeze(1)
-        output_mask = getattr(outputs, "output_mask", None)
-        category_mask = getattr(outputs, "category_mask", None)
-        # What the masks leave out is padding of the batch.
-        logits = [
-            (sample if output_mask is None else sample[output_mask[index]])[
-                :, slice(None) if category_mask is None else category_mask[index]
-            ]
-            for index, sample in enumerate(logits)
-        ]
+        count = len(logits)
         if target_sizes is None:
-            target_sizes = [None] * len(logits)
-        if len(target_sizes) != len(logits):
+            target_sizes = [None] * count
+        if len(target_sizes) != count:
             raise ValueError(
-                f"target_sizes holds {len(target_sizes)} sizes for a batch of {len(logits)}: give one (height, width) "
-                "a sample."
+                f"target_sizes holds {len(target_sizes)} sizes for a batch of {count}: give one (height, width) a "
+                "sample."
             )
-        return [self._fit(sample, size) for sample, size in zip(logits, target_sizes, strict=True)]
+        masks = {name: getattr(outputs, name, None) for name in ("output_mask", "category_mask", "pixel_mask")}
+        roles, sizes = getattr(outputs, "output_date_roles", None), getattr(outputs, "image_sizes", None)
+        sizes = [None] * count if sizes is None else sizes.tolist()
+        fitted = []
+        for index, (sample, size, target) in enumerate(zip(logits, sizes, target_sizes, strict=True)):
+            # What the masks leave out is padding of the batch.
+            real = slice(None) if masks["output_mask"] is None else masks["output_mask"][index]
+            classes = slice(None) if masks["category_mask"] is None else masks["category_mask"][index]
+            valid = None
+            if masks["pixel_mask"] is not None and roles is not None:
+                valid = self.valid_maps(masks["pixel_mask"][index], roles[index][real])
+                valid = self._fit(valid[:, None].float(), size, target, "nearest")[:, 0] > 0
+            fitted.append((self._fit(sample[real][:, classes], size, target), valid))
+        return fitted
 
     def post_process_semantic_segmentation(
         self, outputs: Any, target_sizes: Any = None, return_segmentation_scores: bool = False
@@ -567,8 +692,10 @@ class STSUNImageProcessor(BaseImageProcessor):
 
         Args:
             outputs: of `STSUNForSemanticSegmentation`, or of `STSUNForDensePrediction` with one output.
-            target_sizes: (height, width) of each sample. The batch is padded, never resized, so a size up to that of
-                the logits cuts the padding off; a larger one is reached by bilinear interpolation of the logits.
+            target_sizes: (height, width) of each sample that its maps shall have; `None` = the size of its images.
+                Padding of the batch is cut off first. Other sizes are reached by bilinear interpolation of the logits.
+                (Outputs without `image_sizes` do not say what is padding: of these a target size up to that of the
+                logits cuts, and `None` cuts nothing.)
             return_segmentation_scores: whether each entry is a record with the fields `segmentation` (height, width)
                 and `segmentation_scores` (classes, height, width).
 
@@ -579,12 +706,12 @@ class STSUNImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: the number of sizes is not that of the samples, or a sample has several outputs.
         """
-        fitted = self._fitted(outputs, target_sizes)
+        fitted = [logits for logits, _ in self._fitted(outputs, target_sizes)]
         if any(len(logits) != 1 for logits in fitted):
             raise ValueError(
                 f"These outputs hold {max(map(len, fitted))} maps a sample; use post_process_dense_prediction for all."
             )
-        maps = [self._class_maps(logits)[0] for logits in fitted]
+        maps = [self.class_maps(logits)[0] for logits in fitted]
         if not return_segmentation_scores:
             return maps
         from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
@@ -599,7 +726,7 @@ class STSUNImageProcessor(BaseImageProcessor):
 
         Arguments and errors are those of [`STSUNImageProcessor.post_process_semantic_segmentation`].
         """
-        return [self._class_maps(logits) for logits in self._fitted(outputs, target_sizes)]
+        return [self.class_maps(logits) for logits, _ in self._fitted(outputs, target_sizes)]
 
     def post_process_probabilities(self, outputs: Any, target_sizes: Any = None) -> list[torch.Tensor]:
         """Probabilities of the classes: one (maps, classes, height, width) float32 tensor a sample.
@@ -607,37 +734,55 @@ class STSUNImageProcessor(BaseImageProcessor):
         Those of one class alone are of its presence. Arguments and errors are those of
         [`STSUNImageProcessor.post_process_semantic_segmentation`].
         """
-        fitted = (logits.float() for logits in self._fitted(outputs, target_sizes))
+        fitted = (logits.float() for logits, _ in self._fitted(outputs, target_sizes))
         return [logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1) for logits in fitted]
 
     def post_process_change_detection(
-        self, outputs: Any, target_sizes: Any = None, threshold: float = 0.5
-    ) -> list[torch.Tensor]:
+        self,
+        outputs: Any,
+        target_sizes: Any = None,
+        threshold: float = 0.5,
+        return_validity: bool = False,
+    ) -> list[Any]:
         """Change masks of binary change detection: one (maps, height, width) boolean tensor a sample.
 
         Args:
             outputs: of a request whose classes are (unchanged, changed) in this order, or changed alone.
             target_sizes: see [`STSUNImageProcessor.post_process_semantic_segmentation`].
             threshold: probability of change from which a pixel counts as changed.
+            return_validity: whether each entry is a dictionary with `change` and `valid` (maps, height, width), True
+                where both dates hold data. `change` is False elsewhere in any case, as nothing is known there.
         """
-        masks = []
-        for logits in self._fitted(outputs, target_sizes):
+        results = []
+        for logits, valid in self._fitted(outputs, target_sizes):
             if logits.shape[1] > 2:
                 raise ValueError(f"Binary change has one or two classes, these outputs have {logits.shape[1]}.")
             odds = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-            masks.append(odds.sigmoid() >= threshold)
-        return masks
+            change = odds.sigmoid() >= threshold
+            valid = torch.ones_like(change) if valid is None else valid
+            change = change & valid
+            results.append({"change": change, "valid": valid} if return_validity else change)
+        return results
 
     def post_process_semantic_change_detection(
         self, outputs: Any, target_sizes: Any = None
     ) -> list[dict[str, torch.Tensor]]:
-        """For each sample `segmentation` (dates, height, width) and `change` (dates - 1, height, width), True where the
-        class differs from that of the date before.
+        """Maps of semantic change detection and where they differ.
 
         Arguments and errors are those of [`STSUNImageProcessor.post_process_semantic_segmentation`].
+
+        Returns:
+            For each sample `segmentation` (dates, height, width); `change` (dates - 1, height, width), True where the
+            class differs from that of the date before; and `valid`, likewise, True where both dates hold data:
+            elsewhere nothing is known, and `change` is False.
         """
-        maps = self.post_process_dense_prediction(outputs, target_sizes)
-        return [{"segmentation": m, "change": m[1:] != m[:-1]} for m in maps]
+        results = []
+        for logits, valid in self._fitted(outputs, target_sizes):
+            maps = self.class_maps(logits)
+            change = maps[1:] != maps[:-1]
+            both = torch.ones_like(change) if valid is None else valid[1:] & valid[:-1]
+            results.append({"segmentation": maps, "change": change & both, "valid": both})
+        return results
 
 
 def _is_nested(outputs: Sequence[Any]) -> bool:
@@ -646,6 +791,41 @@ def _is_nested(outputs: Sequence[Any]) -> bool:
         if entry is not None:
             return len(entry) > 0 and not isinstance(entry[0], (int, np.integer))
     return True
+
+
+def _is_one_series(labels: Any) -> bool:
+    """Whether these are the label maps of one series, rather than a list of those of several."""
+    if isinstance(labels, (list, tuple)):
+        return len(labels) > 0 and all(np.ndim(label) == 2 for label in labels)
+    return np.ndim(labels) <= 3
+
+
+def _as_labels(segmentation_maps: Any) -> list[np.ndarray]:
+    """Labels (1, height, width) of each series."""
+    if not isinstance(segmentation_maps, (list, tuple)) and np.ndim(segmentation_maps) == 2:
+        segmentation_maps = [segmentation_maps]
+    maps = [filled_labels(one) for one in segmentation_maps]
+    for one in maps:
+        if one.ndim != 2:
+            raise ValueError(
+                f"A map of segmentation_maps has shape {one.shape}; (height, width) is expected. Several maps a series "
+                "go in as labels=..."
+            )
+    return [one[None] for one in maps]
+
+
+def _bands_of(series: ImageSeries) -> tuple[Band, ...]:
+    """All bands of a series, each once."""
+    return tuple(dict.fromkeys(band for acquisition in series.acquisitions for band in acquisition.bands))
+
+
+def _with_pixels(images: Sequence[Any]) -> list[ImageSeries]:
+    for series in images:
+        if not _is_series(series):
+            raise ValueError(f"Give a list of ImageSeries only, got one of {type(series).__name__}.")
+        if series.pixels is None:
+            raise ValueError("This series holds no pixels: read them with stsun_processing.read_series(...).")
+    return list(images)
 
 
 def _is_series(images: Any) -> bool:
@@ -658,4 +838,4 @@ def _span(days: np.ndarray) -> tuple[float, float]:
     return float(days.min()), float(days.max())
 
 
-__all__ = ["STSUNBatchFeature", "STSUNImageProcessor", "STSUNImageProcessorKwargs"]
+__all__ = ["BY_KIND", "STSUNBatchFeature", "STSUNImageProcessor", "STSUNImageProcessorKwargs"]

@@ -35,15 +35,41 @@ CHANGE_CLASSES = ("unchanged", "changed")
 # Label of pixels that nobody labelled, and value of map pixels without data.
 IGNORE_INDEX = 255
 
+# Physical values are in the unit of their kind; those of kind `other` are in whatever unit they come in.
+KIND_UNITS = {
+    "reflective": "reflectance",
+    "thermal": "K",
+    "sar": "dB",
+    "elevation": "m",
+    "index": "1",
+}
+
+# The sensor whose bands the colours of a picture are taken for.
+RGB_SENSOR = "aerial-rgb"
+
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 # Derived quantities that the model tells apart by name, as they have no wavelength; others are just an index.
 INDICES = ("ndvi", "evi", "savi", "ndwi", "mndwi", "ndmi", "nbr", "ndsi", "ndbi", "bsi", "cloud_probability")
 KIND_ALIASES = {"optical": "reflective", "hyperspectral": "reflective", "radar": "sar", "dem": "elevation"}
 
+# Near infrared ends at 3 um (ISO 20473:2007, Optics and photonics: spectral bands): what is measured beyond is emitted.
+THERMAL_FROM_NM = 3000.0
 # Shorter than any optical band, longer than any wavelength in micrometres that people use (thermal ends at 15 um).
 MIN_WAVELENGTH_NM = 30.0
 # Thermal infrared ends near 15 um; 1 mm is where radar begins, and radar bands carry a polarisation instead.
 MAX_WAVELENGTH_NM = 1.0e6
+
+# Names that leave no doubt about the kind of a band whose kind is not given.
+_POLARISATION_NAME = re.compile(
+    r"(?:(?:sigma|gamma|beta)(?:0|_?nought)?_?)?(vv|vh|hh|hv)(?:_?(?:db|lin|linear|amplitude|intensity))?", re.I
+)
+_ELEVATION_NAMES = ("dem", "dsm", "dtm", "elevation", "height")
+# Common names of the STAC EO extension (stac-extensions/eo, README).
+_COLOUR_NAMES = (
+    *("pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071", "rededge075"),
+    *("rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22"),
+)
+_THERMAL_NAMES = ("lwir", "lwir11", "lwir12")
 
 EPOCH = dt.datetime(2000, 1, 1)
 _PARTIAL_DATE = re.compile(r"^(\d{4})(?:-(\d{2}))?$")
@@ -111,8 +137,8 @@ def parse_datetime(value: str | dt.date | dt.datetime | np.datetime64 | None) ->
 
     Args:
         value: ISO 8601 text (`2021`, `2021-07`, `2021-07-23`, `2021-07-23T13:22:41Z`), a `date`, `datetime` or
-            `numpy.datetime64`, or `None` for unknown. A year or a month stands for the middle of that period, a date
-            for its first instant.
+            `numpy.datetime64`, or `None` (also NaT) for unknown. A year or a month stands for the middle of that
+            period, a date for its first instant.
 
     Returns:
         A naive datetime in UTC, or `None`.
@@ -122,6 +148,8 @@ def parse_datetime(value: str | dt.date | dt.datetime | np.datetime64 | None) ->
     """
     if value is None or (isinstance(value, np.datetime64) and np.isnat(value)):
         return None
+    if isinstance(value, dt.datetime) and value != value:
+        return None  # pandas' NaT is a datetime, the only one that differs from itself
     if isinstance(value, np.datetime64):
         # Years and months are periods, whose text is read as such below.
         value = str(value if np.datetime_data(value)[0] in ("Y", "M") else value.astype("datetime64[us]"))
@@ -160,6 +188,34 @@ def days_since_2000(value: dt.datetime | None) -> float:
     return math.nan if value is None else (value - EPOCH) / dt.timedelta(days=1)
 
 
+def kind_of(name: str, center_nm: float | None = None) -> tuple[str, str | None] | None:
+    """Kind and polarisation of a band of which nobody says the kind.
+
+    Args:
+        name: name of the band. Names of polarisations (`VV`, `sigma0_VH`), of known indices (`NDVI`), of elevation
+            models (`DEM`) and of colours (`red`, `nir`) decide.
+        center_nm: centre wavelength in nanometres; `None` = none or unknown. It decides where the name does not, for
+            below 3000 nm light is reflected, beyond it is emitted.
+
+    Returns:
+        Kind and polarisation as in [`Band`]; `None` where name and wavelength leave them open.
+    """
+    if match := _POLARISATION_NAME.fullmatch(name.strip()):
+        return "sar", match[1].upper()
+    plain_name = name.strip().lower()
+    if plain_name in INDICES:
+        return "index", None
+    if plain_name in _ELEVATION_NAMES:
+        return "elevation", None
+    if center_nm is not None:
+        return ("reflective" if center_nm < THERMAL_FROM_NM else "thermal"), None
+    if plain_name in _COLOUR_NAMES:
+        return "reflective", None
+    if plain_name in _THERMAL_NAMES:
+        return "thermal", None
+    return None
+
+
 @dataclass(frozen=True)
 class Band:
     """What one channel measured.
@@ -170,28 +226,28 @@ class Band:
             unknown.
         fwhm_nm: full width at half maximum in nanometres; `None` if unknown.
         kind: one of `reflective`, `thermal`, `sar`, `elevation`, `index` (a derived quantity such as NDVI), `other`.
-            `optical` and `hyperspectral` are read as `reflective`.
+            `optical` and `hyperspectral` are read as `reflective`. `None` = by name and wavelength (see [`kind_of`]).
         polarisation: `VV`, `VH`, `HH` or `HV`; radar bands only.
+        unit: unit of the band's values; `None` if unknown. The model does not see it, but statistics of different units
+            are kept apart. Kinds have one unit each: `reflectance` (0-1), `K`, `dB`, `m`, and `1` for an index; that of
+            `other` is any text.
 
     Raises:
-        MetadataError: a value is out of range; among others a wavelength below 30, which is one in micrometres.
+        MetadataError: a value is out of range, among others a wavelength below 30, which is one in micrometres; the
+            kind is missing where name and wavelength leave it open; or the unit is not that of the kind.
     """
 
     name: str
     center_nm: float | None = None
     fwhm_nm: float | None = None
-    kind: str = "reflective"
+    # Always a text once the band is made.
+    kind: str = None  # type: ignore[assignment]
     polarisation: str | None = None
+    unit: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise MetadataError(f"A band needs a name that is not empty, got {self.name!r}.")
-        kind = KIND_ALIASES.get(self.kind, self.kind) if isinstance(self.kind, str) else self.kind
-        if kind not in BAND_KINDS:
-            raise MetadataError(
-                f"Band {self.name!r} has kind {self.kind!r}; known kinds are {', '.join(BAND_KINDS)}. Use 'other' for "
-                "anything else."
-            )
         center_nm = _positive(self.center_nm, f"center_nm of band {self.name!r}")
         fwhm_nm = _positive(self.fwhm_nm, f"fwhm_nm of band {self.name!r}")
         if center_nm is not None and center_nm < MIN_WAVELENGTH_NM:
@@ -204,20 +260,58 @@ class Band:
                 f"center_nm of band {self.name!r} is {center_nm:g}; wavelengths are in nanometres, at most "
                 f"{MAX_WAVELENGTH_NM:g}. Radar bands take kind='sar' and a polarisation instead."
             )
+        kind, polarisation = self._resolve_kind(center_nm)
         if center_nm is not None and kind not in ("reflective", "thermal", "other"):
             raise MetadataError(
                 f"Band {self.name!r} is of kind {kind!r} and has no wavelength, but center_nm={center_nm:g} was given. "
                 "Leave center_nm out."
             )
-        polarisation = self.polarisation.upper() if isinstance(self.polarisation, str) else self.polarisation
         if polarisation is not None and (kind != "sar" or polarisation not in POLARISATIONS):
             raise MetadataError(
                 f"Band {self.name!r} of kind {kind!r} has polarisation {self.polarisation!r}; only bands of kind 'sar' "
                 f"take one, out of {', '.join(POLARISATIONS)}."
             )
+        self._check_unit(kind)
         for name, value in (("kind", kind), ("center_nm", center_nm), ("fwhm_nm", fwhm_nm)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "polarisation", polarisation)
+
+    def _resolve_kind(self, center_nm: float | None) -> tuple[str, str | None]:
+        """Kind and polarisation, as given or by name and wavelength."""
+        polarisation = self.polarisation.upper() if isinstance(self.polarisation, str) else self.polarisation
+        if self.kind is not None:
+            kind = KIND_ALIASES.get(self.kind, self.kind) if isinstance(self.kind, str) else self.kind
+            if kind not in BAND_KINDS:
+                raise MetadataError(
+                    f"Band {self.name!r} has kind {self.kind!r}; known kinds are {', '.join(BAND_KINDS)}. Use 'other' "
+                    "for anything else."
+                )
+            return kind, polarisation
+        by_name = kind_of(self.name, center_nm)
+        if by_name is None and polarisation is not None:
+            raise MetadataError(
+                f"Band {self.name!r} has polarisation {self.polarisation!r} but no kind; only bands of kind 'sar' take "
+                "one. Give kind='sar'."
+            )
+        if by_name is None:
+            raise MetadataError(
+                f"Band {self.name!r} has neither a kind nor a wavelength, and its name does not say what it measures. "
+                f"Give its kind, one of {', '.join(BAND_KINDS)}, or its wavelength (center_nm)."
+            )
+        kind, named = by_name
+        return kind, named if polarisation is None else polarisation
+
+    def _check_unit(self, kind: str) -> None:
+        if self.unit is None:
+            return
+        if not isinstance(self.unit, str) or not self.unit.strip():
+            raise MetadataError(f"unit of band {self.name!r} must be a text or None (unknown), got {self.unit!r}.")
+        expected = KIND_UNITS.get(kind, self.unit)
+        if self.unit != expected:
+            raise MetadataError(
+                f"Band {self.name!r} of kind {kind!r} has unit {self.unit!r}; values of that kind are in "
+                f"{expected!r}. Convert them, or leave unit out if it is unknown."
+            )
 
     @property
     def type(self) -> str:
@@ -234,6 +328,7 @@ class Band:
             "fwhm_nm": self.fwhm_nm,
             "kind": self.kind,
             "polarisation": self.polarisation,
+            "unit": self.unit,
         }
         return {key: value for key, value in fields.items() if value is not None}
 
@@ -242,8 +337,31 @@ class Band:
         """Inverse of [`Band.to_dict`]; other keys are ignored (a dataset.json may hold notes beside a band)."""
         if not isinstance(fields, Mapping) or "name" not in fields:
             raise MetadataError(f"A band record is an object with at least a 'name', got {fields!r}.")
-        known = ("name", "center_nm", "fwhm_nm", "kind", "polarisation")
+        known = ("name", "center_nm", "fwhm_nm", "kind", "polarisation", "unit")
         return cls(**{key: fields[key] for key in known if key in fields})
+
+
+# Red, green and blue of a picture of which nothing else is known; those of the sensor `aerial-rgb`.
+RGB_BANDS = (
+    Band("R", 635.0, kind="reflective"),
+    Band("G", 555.0, kind="reflective"),
+    Band("B", 465.0, kind="reflective"),
+)
+
+
+def filled_pixels(array: Any) -> np.ndarray:
+    """Pixels as float32; NaN where a masked array masks them.
+
+    Raises:
+        MetadataError: they are complex numbers.
+    """
+    if np.iscomplexobj(array):
+        raise MetadataError("Pixels are complex numbers. Give what they measure, such as backscatter in decibel.")
+    if isinstance(array, np.ma.MaskedArray):
+        # The mask of one without any masked pixel may be a single False.
+        missing = np.ma.getmaskarray(array)
+        return np.where(missing, np.float32(np.nan), np.ma.getdata(array).astype(np.float32))
+    return np.asarray(array, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -314,7 +432,8 @@ class ImageSeries:
         transform: the six coefficients (a, b, c, d, e, f) of the affine map from pixel to map coordinates, as in
             `affine.Affine`; `None` if unknown.
         pixels: one float array (bands, height, width) an acquisition, in physical units where they are known
-            (reflectance 0-1, kelvin, decibel, metres); NaN = missing. Not part of the JSON form nor of equality.
+            (reflectance 0-1, kelvin, decibel, metres); NaN = missing, as is what a masked array masks. Not part of the
+            JSON form nor of equality.
         valid: one boolean array (height, width) an acquisition: False where the pixel holds no data. `None` = where
             all bands are finite.
 
@@ -348,7 +467,7 @@ class ImageSeries:
         if self.transform is not None:
             object.__setattr__(self, "transform", _coefficients(self.transform))
         if self.pixels is not None:
-            object.__setattr__(self, "pixels", tuple(np.asarray(array, dtype=np.float32) for array in self.pixels))
+            object.__setattr__(self, "pixels", tuple(filled_pixels(array) for array in self.pixels))
             self._check_pixels()
 
     def _check_pixels(self) -> None:
@@ -381,7 +500,8 @@ class ImageSeries:
                     f"valid must hold one (height, width) mask an acquisition, got shapes "
                     f"{[np.shape(mask) for mask in self.valid]}."
                 )
-            masks = tuple(np.asarray(mask, dtype=bool) & own for mask, own in zip(self.valid, finite, strict=True))
+            known = tuple(np.ma.filled(mask, False).astype(bool) for mask in self.valid)
+            masks = tuple(mask & own for mask, own in zip(known, finite, strict=True))
         object.__setattr__(self, "valid", masks)
 
     @property

@@ -14,7 +14,7 @@ from modeling_stsun import STSUNImageProcessor
 from stsun_processing import Acquisition, Band, ImageSeries, SyntheticDataset
 from stsun_processing.cli import main
 from stsun_processing.rasters import series
-from stsun_processing.rasters.statements import Fact, RasterError
+from stsun_processing.rasters.records import Fact, RasterError
 from stsun_processing.scenes.checkpoints import default_checkpoint
 from stsun_processing.scenes.raster_output import write_series
 from tests.conftest import small_config
@@ -90,7 +90,7 @@ def test_predict_says_how_it_normalises(checkpoint, rasters, tmp_path, capsys):
     shown = capsys.readouterr()
     with rasterio.open(out) as written:
         said = written.tags()["STSUN_NORMALISATION"]
-    assert f"stsun: {said}\n" in shown.err
+    assert f"stsun: normalisation: {said}\n" in shown.err
     assert said not in shown.out
 
 
@@ -163,6 +163,13 @@ def test_what_the_checkpoint_knows_of_files_is_used_and_said(checkpoint, rasters
     monkeypatch.setattr(series.RasterSeries, "facts", used)
     assert predict(folder, tmp_path / "maps.tif", *SEGMENTATION, *rasters) == 0
     assert asked == [processor.readings]
+    # Of several data sets the one whose statistics are named counts.
+    processor.readings = {"own": processor.readings["own"], "other": processor.readings["own"]}
+    statistics = [{"name": band.name, "center_nm": band.center_nm, "mean": 0.3, "std": 0.2} for band in BANDS]
+    processor.band_statistics = {"own": {entry.pop("name"): entry for entry in statistics}}
+    processor.save_pretrained(folder)
+    assert predict(folder, tmp_path / "maps.tif", *SEGMENTATION, "--statistics", "own", *rasters) == 0
+    assert asked[1:] == [{"own": processor.readings["own"]}]
     shown = capsys.readouterr().err
     assert "center_nm, scale: not stated by the files, taken from the checkpoint, data set own" in shown
     assert "transform" not in shown

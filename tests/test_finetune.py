@@ -39,7 +39,10 @@ LABELS = {
 
 def make_folder(root, name, task, bands, num_dates):
     """A folder data set of three synthetic scenes, one a split."""
-    data = SyntheticDataset(3, sensors=[bands], tasks=[task], sizes=(40, 48), num_dates=(num_dates, num_dates), seed=1)
+    dates = (num_dates, num_dates)
+    data = SyntheticDataset(
+        3, sensors=[bands], tasks=[task], sizes=(40, 48), num_dates=dates, gsd_m=(10.0, 10.0), seed=1
+    )
     samples = []
     (root / "images").mkdir(parents=True)
     for index, sample in enumerate(data):
@@ -458,7 +461,7 @@ def test_labels_reach_the_model_as_positions_in_the_classes(folders):
     sample = FolderDataset(folders[0], "train")[0]
     original = SyntheticDataset(
         3, sensors=[sample.series.acquisitions[0].bands], tasks=["semantic_segmentation"], sizes=(40, 48),
-        num_dates=(1, 1), seed=1,
+        num_dates=(1, 1), gsd_m=(10.0, 10.0), seed=1,
     )[0]  # fmt: skip
     assert np.array_equal(sample.labels, original.labels)
     assert np.allclose(sample.series.pixels[0], original.series.pixels[0])

@@ -1,7 +1,10 @@
 """Names of version 0.1 keep working, with a warning."""
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,7 @@ import pytest
         ("inference", "ScenePredictor", "scenes.predictor"),
         ("inference", "predict_scene", "scenes.scene_files"),
         ("raster", "open_series", "rasters.series"),
-        ("raster_metadata", "RasterError", "rasters.statements"),
+        ("raster_metadata", "RasterError", "rasters.records"),
         ("sensors", "SENSORS", "rasters.sensors"),
     ],
 )
@@ -37,3 +40,14 @@ def test_a_name_that_never_was_is_refused():
         import stsun_processing.sampling as old
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = old.no_such_name
+
+
+@pytest.mark.parametrize("package", ["training", "synthetic"])
+def test_packages_hand_on_the_names_of_their_modules(package):
+    page = import_module(f"stsun_processing.{package}")
+    assert all(hasattr(page, name) for name in dir(page))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = page.no_such_name
+    # What a type checker sees is what there is.
+    (checked,) = (node for node in ast.parse(Path(page.__file__).read_text()).body if isinstance(node, ast.If))
+    assert {alias.name for line in checked.body for alias in line.names} == set(page.__all__)

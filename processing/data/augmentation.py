@@ -19,15 +19,51 @@ they are. Geometry is the same for all dates and labels of a sample, and the map
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from ..metadata import MAX_WAVELENGTH_NM, MIN_WAVELENGTH_NM, Band
+from ..metadata import MAX_WAVELENGTH_NM, MIN_WAVELENGTH_NM, Band, ImageSeries
 from .datasets import Sample, crop_window, labelled_pixel
 
 
 class AugmentationError(ValueError):
     """A setting out of range. The message says what is allowed."""
+
+
+@dataclass(frozen=True)
+class AugmentedBand(Band):
+    """A band whose metadata an augmentation has changed.
+
+    Args:
+        measured: the band as the data set describes it, which decides about the statistics of its pixels.
+    """
+
+    measured: Band | None = None
+
+
+def measured_series(series: ImageSeries) -> ImageSeries:
+    """The series with its bands as the data set describes them, whatever [`band_jitter`] and [`metadata_dropout`] have
+    made of them."""
+    bands = [band for acquisition in series.acquisitions for band in acquisition.bands]
+    if not any(isinstance(band, AugmentedBand) for band in bands):
+        return series
+    acquisitions = tuple(
+        replace(acquisition, bands=tuple(map(_measured, acquisition.bands))) for acquisition in series.acquisitions
+    )
+    return replace(series, acquisitions=acquisitions)
+
+
+def _measured(band: Band) -> Band:
+    return band.measured or band if isinstance(band, AugmentedBand) else band
+
+
+def _changed(band: Band, **fields: Any) -> Band:
+    """The band with other metadata, if they are others."""
+    if all(getattr(band, name) == value for name, value in fields.items()):
+        return band
+    kept = {"name": band.name, "kind": band.kind, "polarisation": band.polarisation, "unit": band.unit}
+    return AugmentedBand(**kept, **fields, measured=_measured(band))
 
 
 def random_crop(sample: Sample, rng: np.random.Generator, height: int, width: int) -> Sample:
@@ -186,7 +222,7 @@ def band_jitter(sample: Sample, rng: np.random.Generator, center_nm: float, fwhm
         for band in acquisition.bands:
             if band not in moved:
                 shift, factor = rng.normal(0, center_nm), np.exp(rng.normal(0, fwhm))
-                moved[band] = replace(
+                moved[band] = _changed(
                     band,
                     center_nm=band.center_nm
                     and float(np.clip(band.center_nm + shift, MIN_WAVELENGTH_NM, MAX_WAVELENGTH_NM)),
@@ -211,7 +247,7 @@ def metadata_dropout(sample: Sample, rng: np.random.Generator, p: float) -> Samp
     no_wavelengths, no_dates, no_gsd = rng.random(3) < p
     if no_wavelengths:
         bands = {band for acquisition in sample.series.acquisitions for band in acquisition.bands}
-        sample = _with_bands(sample, {band: replace(band, center_nm=None, fwhm_nm=None) for band in bands})
+        sample = _with_bands(sample, {band: _changed(band, center_nm=None, fwhm_nm=None) for band in bands})
     unknown = {}
     if no_dates:
         unknown["datetime"] = None

@@ -14,10 +14,13 @@
 """Collation of labelled samples of any sensors, sizes, tasks and class sets into one batch."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from transformers.image_processing_utils import BatchFeature
 
-from ..image_processing_stsun import BY_KIND, STSUNImageProcessor
+from ..image_processing_stsun import STSUNImageProcessor
+from ..statistics_stsun import BY_KIND
+from .augmentation import measured_series
 from .datasets import Sample
 
 
@@ -44,21 +47,23 @@ class STSUNCollator:
         for sample in samples:
             if sample.labels is None:
                 raise ValueError(f"Sample {sample.name!r} of {sample.source!r} has no labels; training needs them.")
-            known = sample.source in self.processor.band_statistics
             try:
-                encoded.append(
-                    self.processor.encode(
-                        sample.series,
-                        sample.task,
-                        sample.classes,
-                        sample.outputs,
-                        sample.labels,
-                        sample.source if known else BY_KIND,
-                        # Statistics measured on this very source are in its unit.
-                        check_range=self.check_range and not known,
-                        allow_empty=True,
-                    )
-                )
+                encoded.append(self._encode(sample))
             except ValueError as error:
                 raise ValueError(f"Sample {sample.name!r} of {sample.source!r}: {error}") from error
         return self.processor.pad(encoded)
+
+    def _encode(self, sample: Sample) -> dict[str, Any]:
+        is_known = sample.source in self.processor.band_statistics
+        request = self.processor.encode_metadata(
+            sample.series, sample.task, sample.classes, sample.outputs, size=sample.series.size
+        )
+        # The model is told what augmentation made of the bands; pixels are normalised as what they were measured as.
+        pixel_values, pixel_mask = self.processor.encode_pixels(
+            measured_series(sample.series),
+            sample.source if is_known else BY_KIND,
+            # Statistics measured on this very source are in its unit.
+            check_range=self.check_range and not is_known,
+        )
+        labels = self.processor.encode_labels(sample.labels, request)
+        return {**request, "pixel_values": pixel_values, "pixel_mask": pixel_mask, "labels": labels}

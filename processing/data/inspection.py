@@ -14,16 +14,19 @@
 """What a folder data set holds, and all that is wrong with it, found before training does."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..metadata import CHANGE_CLASSES, ImageSeries
-from .datasets import SampleReader
-from .description import DatasetDescription, DatasetError, SampleRecord
+from ..metadata import ImageSeries
+from .checks import TRAINING_SPLIT, check_split
+from .description import DatasetDescription
+from .fields import DatasetError
+from .reader import SampleReader
+from .statistics import statistics_of
 
 
 @dataclass
@@ -36,7 +39,7 @@ class DatasetReport:
         pixels: {task: {split: pixels of each class, then pixels without a label}}.
         series: metadata of the images of each sample that can be read.
         sizes: number of samples by (height, width).
-        faults: what is wrong, each naming its sample, file or split; training would refuse it or learn nothing from it.
+        faults: why training would refuse it, each naming its sample, file or split.
         notes: what may be meant.
     """
 
@@ -50,7 +53,7 @@ class DatasetReport:
 
     def class_names(self, task: str) -> tuple[str, ...]:
         """Names of the classes of a task."""
-        return CHANGE_CLASSES if task == "binary_change_detection" else self.description.class_names
+        return self.description.class_names_of(task)
 
     def __str__(self) -> str:
         sizes = (f"{height} x {width}" for (height, width) in self.sizes.elements())
@@ -101,15 +104,15 @@ def _most_common(values: Iterable[object]) -> str:
 
 
 def inspect_dataset(root: str | Path, progress: bool = True) -> DatasetReport:
-    """Reads all metadata and all labels of a folder data set, and notes every fault rather than the first.
+    """Reads all metadata and labels of a folder data set and the pixels that it trains on, and notes every fault.
 
     Args:
         root: the folder that holds `dataset.json`.
         progress: whether a progress bar is shown.
 
     Returns:
-        The report. Its `faults` name what [`FolderDataset`] would refuse (a missing file, sizes or grids that differ, a
-        wrong label id, an empty split) and samples that have nothing labelled, which teach nothing.
+        The report. Its `faults` are what [`FolderDataset`] would refuse of one of its splits, and [`band_statistics`]
+        of the split 'train', which there must be. Other splits may be empty or missing.
 
     Raises:
         DatasetError: `dataset.json` itself is missing or wrong: then there is nothing to go by.
@@ -117,56 +120,59 @@ def inspect_dataset(root: str | Path, progress: bool = True) -> DatasetReport:
     description = DatasetDescription.read(Path(root) / "dataset.json")
     reader = SampleReader(description)
     report = DatasetReport(description, {split: len(names) for split, names in description.splits.items()})
-    if not description.splits:
-        report.faults.append("splits is empty: no sample is in any split.")
-    for split, names in description.splits.items():
-        if not names:
-            report.faults.append(f"Split {split!r} is empty. Give it samples, or remove it.")
+    report.sizes.update(_sizes(description))
     homeless = sorted(set(description.records).difference(*description.splits.values()))
     if homeless:
         report.notes.append(f"{len(homeless)} samples are in no split: {', '.join(homeless[:5])} ...")
-
-    selected = [
-        (split, record)
-        for split, names in description.splits.items()
-        for record in (description.select(split, None) if names else ())
-    ]
-    seen: dict[str, ImageSeries | None] = {}
-    for split, record in tqdm(selected, desc="samples", disable=not progress):
-        if record.name not in seen:
-            seen[record.name] = _check_images(reader, record, report)
-        series = seen[record.name] or record.series
-        counts = report.pixels.setdefault(record.task, {}).setdefault(
-            split, np.zeros(len(report.class_names(record.task)) + 1, dtype=np.int64)
-        )
-        try:
-            found = reader.count_classes(replace(record, series=series))
-        except DatasetError as error:
-            report.faults.append(str(error))
-            continue
-        counts += found
-        if not found[:-1].any():
-            report.faults.append(
-                f"Sample {record.name!r} has no labelled pixel for {record.task}: all are {description.ignore_index}, "
-                f"the ignore_index ({', '.join(map(str, record.label_paths))}). Label it, or take it out of {split!r}."
-            )
-    for task, by_split in report.pixels.items():
-        for position, name in enumerate(report.class_names(task)):
-            met = [split for split, counts in by_split.items() if counts[position]]
-            if not met:
-                report.notes.append(f"Class {name!r} of {task} is met in no split.")
-            elif "train" in by_split and "train" not in met:
-                report.notes.append(f"Class {name!r} of {task} is met in {', '.join(met)}, but not in 'train'.")
+    splits = dict.fromkeys([*description.splits, TRAINING_SPLIT])
+    total = sum(len(description.select(split, None)) for split in splits if description.splits.get(split))
+    with tqdm(total=total, desc="samples", disable=not progress) as bar:
+        for split in splits:
+            if split != TRAINING_SPLIT and not description.splits[split]:
+                report.notes.append(f"Split {split!r} is empty.")
+            else:
+                _inspect_split(reader, split, report, bar.update)
+    _note_classes_not_met(report)
     return report
 
 
-def _check_images(reader: SampleReader, record: SampleRecord, report: DatasetReport) -> ImageSeries | None:
-    """What the rasters of a sample tell, or `None` where they cannot be used."""
-    report.sizes[record.height, record.width] += 1
+def _sizes(description: DatasetDescription) -> Counter[tuple[int, int]]:
+    """Number of samples that are in a split by (height, width)."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for name in (name for names in description.splits.values() for name in names):
+        record = next(iter(description.records[name].values()))
+        sizes[record.height, record.width] += 1
+    return sizes
+
+
+def _inspect_split(reader: SampleReader, split: str, report: DatasetReport, on_sample: Callable[[], object]) -> None:
     try:
-        series = reader.check_images(record)
+        checked = check_split(reader, split, collect=True, on_sample=on_sample)
     except DatasetError as error:
         report.faults.append(str(error))
-        return None
-    report.series.append(series)
-    return series
+        return
+    report.faults += checked.faults
+    report.notes += checked.notes
+    report.series += checked.series.values()
+    for task in checked.tasks:
+        report.pixels.setdefault(task, {})[split] = checked.class_counts(task)
+    if split == TRAINING_SPLIT and not checked.faults:
+        try:
+            statistics_of([record for record in checked.samples if record.num_labelled], reader, split)
+        except DatasetError as error:
+            report.faults.append(str(error))
+
+
+def _note_classes_not_met(report: DatasetReport) -> None:
+    """Notes classes that training never meets, but for tasks of two classes, where that is a fault."""
+    for task, by_split in report.pixels.items():
+        names = report.class_names(task)
+        unlabelled = sum(int(counts[-1]) for counts in by_split.values())
+        for position, name in enumerate(names if len(names) > 2 else ()):
+            met = [split for split, counts in by_split.items() if counts[position]]
+            if not met:
+                ignored = report.description.ignore_index
+                hint = f"; {unlabelled} pixels are not labelled: does {ignored} stand for it?" if unlabelled else "."
+                report.notes.append(f"Class {name!r} of {task} is met in no split{hint}")
+            elif TRAINING_SPLIT in by_split and TRAINING_SPLIT not in met:
+                report.notes.append(f"Class {name!r} of {task} is met in {', '.join(met)}, but not in 'train'.")

@@ -15,7 +15,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from ..metadata import MetadataError, parse_datetime
@@ -186,8 +186,13 @@ def contradict(one: Period, other: Period) -> bool:
     return later.start - earlier.end > DATE_TOLERANCE
 
 
-def agreed(where: str, dates: list[Stated[Period]]) -> Stated[Period] | None:
+def agreed(where: str, dates: Sequence[Stated[Period]], remedy: str = "") -> Stated[Period] | None:
     """The first of several statements about one date, all of which must agree; `None` if there are none.
+
+    Args:
+        where: what they are about, for messages.
+        dates: the statements.
+        remedy: what else may be done about two that do not, a sentence.
 
     Raises:
         RasterError: two of them contradict each other.
@@ -196,6 +201,12 @@ def agreed(where: str, dates: list[Stated[Period]]) -> Stated[Period] | None:
         if contradict(one.value, two.value):
             raise RasterError(
                 f"{where} states two dates: {one.source} says {one.value.value.isoformat()}, {two.source} "
-                f"{two.value.value.isoformat()}. Say which holds with dates=[...] (--dates)."
+                f"{two.value.value.isoformat()}. {remedy}Say which holds with dates=[...] (--dates)."
             )
     return dates[0] if dates else None
+
+
+def without_date(name: str) -> str | None:
+    """A band's name without the one date in it; `None` if it holds none, or nothing else."""
+    rest = _NAME_DATE.sub("", name).strip(" _-.:,")
+    return rest if rest and rest != name else None

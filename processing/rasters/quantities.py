@@ -15,7 +15,7 @@
 
 import math
 import unicodedata
-from decimal import Decimal, InvalidOperation, Overflow
+from decimal import Decimal, InvalidOperation
 
 from ..metadata import MIN_WAVELENGTH_NM
 from .records import Quantity, RasterError
@@ -30,7 +30,7 @@ _NANOMETRES = {
     **dict.fromkeys(("m", "meter", "metre"), 1e9),
 }
 # Hertz in one unit of frequency.
-_HERTZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9, "thz": 1e12}
+_HERTZ = {"hz": 1.0, "thz": 1e12}
 _WAVENUMBERS = ("cm-1", "cm^-1", "1/cm", "/cm", "wavenumber")
 _SPEED_OF_LIGHT_NM = 299_792_458.0 * 1e9
 _NO_UNIT = ("", "unknown", "none", "-")
@@ -83,7 +83,9 @@ def length_nm(where: str, what: str, text: str, unit: str, source: str) -> Quant
         # One unit of the last digit that is written.
         digit = float(Decimal(1).scaleb(int(number.as_tuple().exponent)))
         value = float(number)
-    except (Overflow, OverflowError):
+    except ArithmeticError:
+        return None
+    if not (math.isfinite(value) and math.isfinite(digit)):
         return None
     if key in _NO_UNIT:
         factor = 1.0
@@ -99,7 +101,8 @@ def length_nm(where: str, what: str, text: str, unit: str, source: str) -> Quant
     smallest = MIN_WAVELENGTH_NM if what == "center_nm" else 0.0
     if what == "fwhm_nm" and key in _NO_UNIT:
         smallest = _MIN_UNITLESS_WIDTH_NM
-    length = value * factor
+    # In decimals: 0.6649 micrometres are 664.9 nm, not 664.9000000000001.
+    length = float(number * Decimal(str(factor)))
     if length < smallest or length <= 0:
         raise RasterError(
             f"{where} has {what} = {length:g} ({source}), which looks like micrometres: nanometres of {smallest:g} or "

@@ -24,12 +24,18 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from rasterio import CRS, Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from .sensors import Sensor
 
 T = TypeVar("T")
+
+# What rasterio raises: its own errors, and GDAL's and PROJ's where it does not translate them, for which it has no
+# public name.
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 _MAX_LISTED = 12
 
@@ -256,10 +262,13 @@ class Entry:
     Args:
         parts: at least one.
         notes: what was left out, and why; lines of the report.
+        finest: whether its rasters lie on several grids by design (Sentinel-2: 10, 20 and 60 m), of which the finest
+            is meant unless the caller says otherwise.
     """
 
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
+    finest: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ import numpy as np
 
 from .._files import LOCK_NAME, OWNER_NAME, FolderLock, read_json, write_whole
 from ..errors import WriteError
-from ..rasters.statements import RasterError
+from ..rasters.records import RasterError
 
 _REQUEST = "request.json"
 # In the request: digests of earlier ones whose blocks are good too, for the caller accepted what has changed since.

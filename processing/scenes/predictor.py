@@ -31,7 +31,9 @@ from modeling_stsun import STSUNForDensePrediction
 
 from ..image_processing_stsun import BY_KIND, Outputs, STSUNImageProcessor
 from ..metadata import IGNORE_INDEX, ImageSeries
-from ..rasters.series import PathLike, RasterSeries, open_series
+from ..rasters.entries import PathLike
+from ..rasters.raster_series import RasterSeries
+from ..rasters.series import open_series
 from .tiling import OVERLAP, TILE_SIZE, Block, plan_axis, plan_blocks
 
 # A date that holds no data in so many tiles is not looked at for its unit.
@@ -82,14 +84,22 @@ Scene: TypeAlias = RasterSeries | SeriesInMemory
 SceneSource: TypeAlias = Scene | ImageSeries | PathLike | Mapping[str, Any] | Sequence[Any]
 
 
+def readings_for(processor: STSUNImageProcessor, statistics: str | None) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """What a checkpoint knows about files: of the data set whose statistics are asked for alone, if one is."""
+    if statistics in processor.readings:
+        return {statistics: processor.readings[statistics]}
+    return processor.readings
+
+
 @contextmanager
-def open_scene(source: SceneSource, processor: STSUNImageProcessor) -> Iterator[Scene]:
+def open_scene(source: SceneSource, processor: STSUNImageProcessor, statistics: str | None = None) -> Iterator[Scene]:
     """A scene that is read window by window; rasters that were named by their paths are closed again.
 
     Args:
         source: an open series of rasters; a series with pixels; or whatever [`open_series`] takes, which is opened with
             what the checkpoint knows about files like those that it was trained on.
         processor: that of the checkpoint.
+        statistics: the data set whose statistics will normalise the scene, if one was named.
 
     Raises:
         RasterError: the rasters cannot be opened; see [`open_series`].
@@ -99,7 +109,7 @@ def open_scene(source: SceneSource, processor: STSUNImageProcessor) -> Iterator[
     elif isinstance(source, ImageSeries):
         yield SeriesInMemory(source)
     else:
-        with open_series(source, readings=processor.readings) as opened:
+        with open_series(source, readings=readings_for(processor, statistics)) as opened:
             yield opened
 
 
@@ -287,7 +297,7 @@ class ScenePredictor:
         self.probabilities, self.margins = probabilities, margins
         self.timings = dict.fromkeys(("read", "wait", "model", "blend"), 0.0)
         with ExitStack() as stack:
-            self.scene = stack.enter_context(open_scene(source, processor))
+            self.scene = stack.enter_context(open_scene(source, processor, statistics))
             self._resolve(classes, outputs, statistics)
             self._lay_tiles(tile_size, overlap, cell_size)
             if check_range:

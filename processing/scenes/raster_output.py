@@ -39,8 +39,8 @@ from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 
 from ..metadata import IGNORE_INDEX, ImageSeries
-from ..rasters.series import PathLike
-from ..rasters.statements import RasterError
+from ..rasters.entries import PathLike
+from ..rasters.records import RasterError
 from .visualization import Colour, default_colours, map_sheet
 
 # What stands for no class in maps of uint16.

@@ -35,8 +35,8 @@ from modeling_stsun import STSUNForDensePrediction
 from ..errors import InputsChangedError, WriteError
 from ..image_processing_stsun import Outputs, STSUNImageProcessor
 from ..metadata import CHANGE_CLASSES, IGNORE_INDEX, ImageSeries
-from ..rasters.series import PathLike
-from ..rasters.statements import RasterError
+from ..rasters.entries import PathLike
+from ..rasters.records import RasterError
 from .file_states import changed_files, file_states
 from .journal import Journal
 from .predictor import PROBABILITY_SCALE, Scene, ScenePredictor, SceneSource, SeriesInMemory, open_scene
@@ -250,6 +250,7 @@ def predict_files(
     restart: bool = False,
     accept_inputs: bool = False,
     processes: PartialState | None = None,
+    statistics: str | None = None,
     progress: bool = True,
     **options: Any,
 ) -> dict[str, float]:
@@ -266,6 +267,7 @@ def predict_files(
         restart: see there.
         accept_inputs: see there.
         processes: those that share the work; `None` = those that Accelerate or torchrun started.
+        statistics: see [`predict_raster`].
         progress: whether progress bars are shown.
         **options: see [`predict_raster`].
 
@@ -280,7 +282,7 @@ def predict_files(
     state = join_processes(model.device) if processes is None else processes
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES))
-        scene = stack.enter_context(open_scene(source, processor))
+        scene = stack.enter_context(open_scene(source, processor, statistics))
         files.check_scene(scene, task)
         predictor = ScenePredictor(
             model,
@@ -291,6 +293,7 @@ def predict_files(
             outputs,
             probabilities=files.probabilities is not None,
             margins=files.margin is not None,
+            statistics=statistics,
             progress=progress and state.is_main_process,
             **options,
         )
@@ -362,7 +365,7 @@ def _request(predictor: ScenePredictor) -> dict[str, Any]:
         "weights": weights.hexdigest(),
         "checkpoint settings": _digest(settings.encode()),
         "input files": file_states(scene.files),
-        "input pixels": _digest(*scene.series.pixels) if isinstance(scene, SeriesInMemory) else None,
+        "input pixels": _digest(*scene.series.pixels or ()) if isinstance(scene, SeriesInMemory) else None,
         "input metadata": _digest(f"{scene.series.to_json()} {scene.facts}".encode()),
         "task": predictor.task,
         "classes": predictor.classes,

@@ -29,8 +29,8 @@ from rasterio.warp import transform as warp_points
 from rasterio.windows import Window
 from tqdm.auto import tqdm
 
-from ..rasters.series import PathLike
-from ..rasters.statements import RasterError
+from ..rasters.entries import PathLike
+from ..rasters.records import RasterError
 from .raster_output import check_writable, class_names, open_quietly
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ def _bump(nm: FloatArray, center: float, width: float) -> FloatArray:
     return np.exp(-0.5 * ((nm - center) / width) ** 2)
 
 
-def logistic(nm: FloatArray, center: ArrayLike, width: float) -> FloatArray:
+def logistic(nm: FloatArray, center: float | FloatArray, width: float) -> FloatArray:
     """Rises from 0 to 1 around `center`."""
     return 1.0 / (1.0 + np.exp(-np.clip((nm - center) / width, -60.0, 60.0)))
 

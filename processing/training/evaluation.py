@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from transformers import EvalPrediction
 
 from modeling_stsun import STSUNForDensePrediction
@@ -33,6 +32,7 @@ from ..metrics import (
     semantic_change_scores,
 )
 from ..scenes.scene_files import predict_scene
+from .sources import LabelledSource
 
 Scores = dict[str, dict[str, dict[str, float]]]  # source -> task -> name of the score -> value
 
@@ -83,7 +83,7 @@ class TaskScores:
 def evaluate_sources(
     model: STSUNForDensePrediction,
     processor: STSUNImageProcessor,
-    sources: Sequence[Dataset],
+    sources: Sequence[LabelledSource],
     process_index: int = 0,
     num_processes: int = 1,
     device: torch.device | None = None,

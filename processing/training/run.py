@@ -32,8 +32,9 @@ from ..data.description import SampleRecord
 from ..image_processing_stsun import STSUNImageProcessor
 from ..metadata import ImageSeries, default_outputs
 from ..metrics import json_ready
+from ..rasters.records import RasterError
 from ..rasters.series import open_series
-from ..rasters.statements import RasterError
+from ..scenes.predictor import readings_for
 from .arguments import FinetuneArguments, TrainingError
 from .evaluation import Scores
 from .model_card import model_card
@@ -185,20 +186,28 @@ def predict_command(folder: str | Path, processor: STSUNImageProcessor, sources:
         return None
     dataset, record = sets[0], sets[0].samples[0]
     files = [str(path) for path in record.image_paths]
+    options = _request_options(dataset, record, processor)
     try:
-        with open_series(files, readings=processor.readings) as opened:
-            found = opened.series
-    except RasterError as error:
-        return f"stsun predict cannot read the files of sample {record.name!r} by themselves: {error}"
-    options = _request_options(dataset, record, processor) + _metadata_options(record.series, found)
-    try:
-        known = processor.resolve_statistics(found, None) == dataset.name
-    except ValueError:  # the bands fit several data sets
-        known = False
-    if not known:
+        found = _read_metadata(files, processor)
+        named = processor.resolve_statistics(found, None) != dataset.name
+    except ValueError:
+        # The files may belong to several of the data sets.
+        named = True
+    if named:
         options += ["--statistics", dataset.name]
+        try:
+            found = _read_metadata(files, processor, dataset.name)
+        except RasterError as error:
+            return f"stsun predict cannot read the files of sample {record.name!r} by themselves: {error}"
+    options += _metadata_options(record.series, found)
     checkpoint = ["--checkpoint", str(folder), "--task", record.task]
     return shlex.join(["stsun", "predict", *checkpoint, *options, "-o", "out.tif", *files])
+
+
+def _read_metadata(files: Sequence[str], processor: STSUNImageProcessor, statistics: str | None = None) -> ImageSeries:
+    """What `stsun predict` finds out about files."""
+    with open_series(files, readings=readings_for(processor, statistics)) as opened:
+        return opened.series
 
 
 def _request_options(dataset: FolderDataset, record: SampleRecord, processor: STSUNImageProcessor) -> list[str]:

@@ -15,19 +15,34 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from torch.utils.data import Dataset
+from typing import Any, Protocol
 
 from ..data.augmentation import Augmentation
-from ..data.datasets import FolderDataset, band_statistics, readings
+from ..data.datasets import FolderDataset, Sample
 from ..data.description import DatasetDescription
 from ..data.sampling import MixtureBatchSampler, MixtureDataset
+from ..data.statistics import band_statistics, readings
 from ..synthetic.dataset import SyntheticDataset
 from .arguments import FinetuneArguments, TrainingError
 
 # Windows that one sample can be cut into; the draws pick among them.
 WINDOWS = 2**20
+
+
+class LabelledSource(Protocol):
+    """A data set that a run can train on, or be scored on: a folder, or the synthetic world."""
+
+    name: str
+    tasks: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """A labelled sample."""
+
+    def class_names(self, task: str) -> tuple[str, ...]:
+        """Names of the classes of a task."""
 
 
 @dataclass
@@ -44,10 +59,10 @@ class Sources:
             `dataset.json` states that the files do not.
     """
 
-    train: list[Dataset]
-    val: list[Dataset]
-    test: list[Dataset]
-    statistics: dict[str, dict]
+    train: list[LabelledSource]
+    val: list[LabelledSource]
+    test: list[LabelledSource]
+    statistics: dict[str, dict[str, Any]]
     notes: list[str]
     readings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -70,8 +85,14 @@ def open_sources(arguments: FinetuneArguments) -> Sources:
             for split, datasets in (("train", sources.train), ("val", sources.val), ("test", sources.test)):
                 datasets.append(_synthetic(split, arguments))
             continue
-        windows = {"crop_size": arguments.crop_size, "crops_per_image": WINDOWS, "labelled_only": True}
-        train = FolderDataset(name, "train", **windows, seed=arguments.seed)
+        train = FolderDataset(
+            name,
+            "train",
+            crop_size=arguments.crop_size,
+            crops_per_image=WINDOWS,
+            seed=arguments.seed,
+            labelled_only=True,
+        )
         sources.train.append(train)
         sources.statistics[train.name] = band_statistics(train)
         sources.readings[train.name] = readings(train)

@@ -3,12 +3,22 @@ import datetime as dt
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stsun_processing import Acquisition, Band, ImageSeries, MetadataError
-from stsun_processing.metadata import BAND_KINDS, days_since_2000, parse_datetime
+from stsun_processing import Acquisition, Band, ImageSeries, MetadataError, sensor_bands
+from stsun_processing.metadata import (
+    BAND_KINDS,
+    INDICES,
+    KIND_UNITS,
+    RGB_BANDS,
+    days_since_2000,
+    filled_pixels,
+    kind_of,
+    parse_datetime,
+)
 
 BANDS = (Band("B02", 492, 66), Band("B08", 833, 106))
 
@@ -21,6 +31,8 @@ bands = st.one_of(
         fwhm_nm=st.none() | st.floats(0.1, 1e4),
         kind=st.sampled_from(["reflective", "thermal", "other"]),
     ),
+    st.builds(Band, names, kind=st.just("other"), unit=st.none() | names),
+    st.sampled_from([Band("x", kind=kind, unit=unit) for kind, unit in KIND_UNITS.items()]),
     st.builds(Band, names, kind=st.just("sar"), polarisation=st.sampled_from([None, "VV", "VH", "HH", "HV"])),
     st.builds(Band, names, kind=st.sampled_from(["elevation", "index"])),
 )
@@ -93,6 +105,8 @@ def test_days_since_2000(text, expected):
 def test_unknown_dates_stay_unknown():
     assert parse_datetime(None) is None
     assert parse_datetime(np.datetime64("NaT")) is None
+    assert parse_datetime(pd.NaT) is None
+    assert parse_datetime(pd.Timestamp("2021-07-23T13:22:41+02:00")) == dt.datetime(2021, 7, 23, 11, 22, 41)
     assert math.isnan(days_since_2000(None))
     assert parse_datetime(np.datetime64("2021-07-23T13:22:41")) == dt.datetime(2021, 7, 23, 13, 22, 41)
 
@@ -116,11 +130,87 @@ def test_what_is_no_date_is_refused(value):
         ({"polarisation": "VV"}, "only bands of kind 'sar'"),
         ({"kind": "sar", "polarisation": "RL"}, "VV, VH, HH, HV"),
         ({"name": " "}, "needs a name"),
+        ({}, "'B1' has neither a kind nor a wavelength.*Give its kind, one of reflective"),
+        ({"name": "slope", "kind": None}, "'slope' has neither a kind"),
+        ({"kind": "thermal", "unit": "degC"}, "'thermal' has unit 'degC'; values of that kind are in 'K'"),
+        ({"center_nm": 560, "unit": "K"}, "'reflective' has unit 'K'"),
+        ({"kind": "other", "unit": " "}, "unit of band 'B1' must be a text"),
+        ({"kind": "other", "unit": 3}, "unit of band 'B1' must be a text"),
+        ({"name": "NDVI", "center_nm": 665}, "'index' and has no wavelength"),
     ],
 )
 def test_bands_that_cannot_be_are_refused(kwargs, message):
     with pytest.raises(MetadataError, match=message):
         Band(**({"name": "B1"} | kwargs))
+
+
+@pytest.mark.parametrize(
+    ("name", "center_nm", "kind"),
+    [
+        *((name, None, f"sar_{name[-2:].lower()}") for name in ("VV", "vh", "sigma0_HH", "Gamma0_HV")),
+        ("VV_dB", None, "sar_vv"),
+        *((name.upper(), None, f"index_{name}") for name in INDICES),
+        *((name, None, "elevation") for name in ("DEM", "dsm", "DTM", "Elevation", "height")),
+        *((name, None, "reflective") for name in ("red", "Green", "blue", "nir", "rededge071", "swir22")),
+        ("lwir11", None, "thermal"),
+        ("B10", 10895, "thermal"),
+        ("MIR", 3000, "thermal"),
+        ("SWIR", 2999.9, "reflective"),
+        ("B04", 665, "reflective"),
+    ],
+)
+def test_a_missing_kind_is_what_name_and_wavelength_leave_no_doubt_about(name, center_nm, kind):
+    for band in (Band(name, center_nm), Band.from_dict({"name": name, "center_nm": center_nm, "kind": None})):
+        assert band.type == kind
+    assert Band(name, center_nm, kind="other").type == "other"
+
+
+@pytest.mark.parametrize("name", ["band_1", "VVH", "ratio VV/VH", "coherence_VV", "ndvi_std", "B04"])
+def test_a_kind_is_not_guessed(name):
+    assert kind_of(name) is None
+    with pytest.raises(MetadataError, match="kind"):
+        Band(name)
+
+
+def test_the_unit_of_a_kind_is_kept_apart_from_what_the_model_sees():
+    for kind, unit in KIND_UNITS.items():
+        assert Band("x", kind=kind, unit=unit).to_dict()["unit"] == unit
+    assert "unit" not in Band("x", 665).to_dict()
+    assert Band("x", 665, unit="reflectance").type == Band("x", 665).type
+    assert Band("x", 665, unit="reflectance") != Band("x", 665)
+    assert Band("rain", kind="other", unit="mm/h").unit == "mm/h"
+
+
+def test_nominal_colours_are_those_of_the_sensor_table():
+    assert sensor_bands("aerial-rgb") == RGB_BANDS
+
+
+def test_masked_arrays_keep_their_mask():
+    stored = np.array([[[1, 2], [-9999, 4]], [[5, 6], [7, 8]]], dtype=np.int16)
+    masked = np.ma.masked_equal(stored, -9999)
+    expected = np.where(stored == -9999, np.nan, stored)
+    np.testing.assert_array_equal(filled_pixels(masked), expected)
+    assert filled_pixels(masked).dtype == np.float32
+    np.testing.assert_array_equal(filled_pixels(np.ma.masked_array(stored)), stored)  # its mask is a single False
+    series = ImageSeries((Acquisition(BANDS),), pixels=(masked,))
+    assert series.valid[0].tolist() == [[True, True], [False, True]]
+    stack = ImageSeries((Acquisition(BANDS),), pixels=masked[None])
+    assert np.array_equal(stack.pixels[0], series.pixels[0], equal_nan=True)
+    hidden = np.ma.masked_array(np.ones((2, 2), dtype=bool), [[False, False], [False, True]])
+    assert ImageSeries((Acquisition(BANDS),), pixels=(stored,), valid=(hidden,)).valid[0].sum() == 3
+
+
+def test_complex_numbers_are_no_pixels():
+    with pytest.raises(MetadataError, match="complex"):
+        ImageSeries((Acquisition(BANDS),), pixels=(np.ones((2, 3, 3), dtype=np.complex64),))
+
+
+def test_a_series_without_pixels_says_how_to_read_them():
+    series = ImageSeries((Acquisition(BANDS),))
+    for ask in (lambda: series.size, lambda: series.crop(0, 0, 1, 1)):
+        with pytest.raises(MetadataError, match=r"holds no pixels: read them with stsun_processing\.read_series"):
+            ask()
+    assert series.select([0]).pixels is None
 
 
 def test_dates_must_be_in_order_where_they_are_known():

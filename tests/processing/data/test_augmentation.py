@@ -273,7 +273,8 @@ def test_jitter_moves_numbers_only_and_equal_bands_alike():
     assert np.std(shifts) == pytest.approx(5, rel=0.15)
     assert np.std(factors) == pytest.approx(0.1, rel=0.15)
     assert abs(np.mean(shifts)) < 1
-    unknown = replace(sample, series=replace(sample.series, acquisitions=(Acquisition((Band("x"),)),) * 4, pixels=None))
+    acquisitions = (Acquisition((Band("x", kind="other"),)),) * 4
+    unknown = replace(sample, series=replace(sample.series, acquisitions=acquisitions, pixels=None))
     assert band_jitter(unknown, np.random.default_rng(0), 5, 0.1) == unknown
 
 

@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 import os
 import pickle
 import tracemalloc
@@ -13,9 +14,10 @@ import rasterio
 import torch
 from affine import Affine
 
-from stsun_processing.data import datasets
-from stsun_processing.data.datasets import FolderDataset, Tiles, band_statistics
+from stsun_processing.data import statistics as statistics_module
+from stsun_processing.data.datasets import FolderDataset, Tiles
 from stsun_processing.data.description import DatasetError
+from stsun_processing.data.statistics import band_statistics
 from stsun_processing.metadata import TASKS
 
 HEIGHT, WIDTH = 23, 31
@@ -159,7 +161,7 @@ def test_dates_come_in_order_with_their_pixels_bands_and_maps(folder):
     labels = {"semantic_per_time": folder.per_time([0], [1], [2, 3]), "change": "labels/change.tif"}
     folder.json |= {
         "tasks": ["semantic_change_detection", "binary_change_detection"],
-        "samples": [folder.sample("a", names, labels, dates, gsd_m=20)],
+        "samples": [folder.sample("a", names, labels, dates, gsd_m=9)],
     }
     dataset = folder.open()
     assert dataset.tasks == ("binary_change_detection", "semantic_change_detection")
@@ -170,7 +172,7 @@ def test_dates_come_in_order_with_their_pixels_bands_and_maps(folder):
     assert days[0] < days[1] < days[3]
     assert np.isnan(days[2])
     for name, acquisition, pixels in zip(order, semantic.series.acquisitions, semantic.series.pixels, strict=True):
-        assert acquisition.gsd_m == 20
+        assert acquisition.gsd_m == 10, "of the georeference"
         assert len(acquisition.bands) == (2 if name == "radar" else 3)
         np.testing.assert_allclose(pixels[1], folder.images[name][1] * (1 if name == "radar" else 1e-4), rtol=1e-6)
     assert [band.type for band in semantic.series.acquisitions[0].bands] == ["sar_vv", "sar_vh"]
@@ -219,10 +221,12 @@ def test_missing_pixels(folder):
     (pixels,), (valid,) = folder.open()[0].series.pixels, folder.open()[0].series.valid
     assert np.argwhere(np.isnan(pixels)).tolist() == [[1, 4, 6], [2, 8, 1]]
     assert np.argwhere(~valid).tolist() == [[4, 6], [8, 1]]
-    write(folder.root / "images/t0.tif", stored, nodata=-1)
+    write(folder.root / "images/t0.tif", stored, nodata=-32768)
     (pixels,) = folder.open()[0].series.pixels
-    assert np.isnan(pixels[0, 0, 0])
-    assert pixels[2, 8, 1] == -32768, "the raster's own nodata is the one that counts"
+    assert np.argwhere(np.isnan(pixels)).tolist() == [[1, 4, 6], [2, 8, 1]]
+    write(folder.root / "images/t0.tif", stored, nodata=-1)
+    with pytest.raises(DatasetError, match=r"'a'.*-1.*-32768.*dataset.json nodata"):
+        folder.open()
 
 
 def big_folder(folder, labels, shape=(300, 600)):
@@ -316,7 +320,7 @@ def test_the_epoch_reaches_workers_that_outlive_it(folder):
 
 
 def test_crops_read_no_more_than_their_window(folder, monkeypatch):
-    from stsun_processing.rasters.series import RasterSeries
+    from stsun_processing.rasters.raster_series import RasterSeries
 
     big_folder(folder, [(200, 500, 3)])
     dataset = folder.open(crop_size=32, cache_bytes=0)
@@ -343,9 +347,10 @@ def test_small_samples_are_read_once_and_stay_as_they_were(folder):
     numbers, _ = big_folder(folder, [(200, 500, 3)])
     tight = folder.open(cache_bytes=numbers.nbytes - 1)
     assert tight[0].series.size == numbers.shape
+    elsewhere = pickle.dumps(tight)
     (folder.root / "images/big.tif").unlink()
     with pytest.raises(DatasetError, match=r"big.tif does not exist"):
-        tight[0]
+        pickle.loads(elsewhere)[0]
 
 
 def test_small_images_are_returned_whole_and_unlabelled_ones_anywhere(folder):
@@ -397,11 +402,12 @@ def test_a_large_scene_is_never_in_memory_as_a_whole(folder):
         summed = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert statistics["B08"]["mean"] == pytest.approx(numbers[1].mean(), rel=1e-6)
+    assert statistics[1]["name"] == "B08"
+    assert statistics[1]["mean"] == pytest.approx(numbers[1].mean(), rel=1e-6)
     whole = 4 * numbers.size  # as float32, which is what a sample holds
     assert checked < whole / 4
     assert read < whole / 20
-    assert summed < 6 * 4 * datasets._MAX_VALUES  # _MAX_VALUES at once, and copies of them
+    assert summed < 6 * 4 * statistics_module._MAX_VALUES  # _MAX_VALUES at once, and copies of them
 
 
 def test_changes_between_several_pairs_of_images(folder):
@@ -477,6 +483,8 @@ IMAGE, LABELS = ("samples", 0, "images", 0), ("samples", 0, "labels")
         (_set("samples", 0, "images", []), "images is empty"),
         (_set("samples", 0, "task", "binary_change_detection"), "task is 'binary_change_detection'"),
         (_set(*IMAGE, "path", KeyError), r"images\[0\]: path is missing"),
+        (_set(*IMAGE, "path", " "), r"images\[0\]: path is ' '"),
+        (_set(*LABELS, "semantic", "labels/semantic.tif\0.tif"), "labels: semantic is .*x00.tif'"),
         (_set(*IMAGE, "timestamp", "23.07.2021"), "'23.07.2021' is not a date"),
         (_set(*IMAGE, "timestamp", 2021), "timestamp is 2021"),
         (_set(*IMAGE, "band_set", "s9"), "'s9'; band_sets are: s1"),
@@ -489,11 +497,16 @@ IMAGE, LABELS = ("samples", 0, "images", 0), ("samples", 0, "labels")
         (_set("gsd_m", -1), "gsd_m.*-1"),
         (_set("value_scale", 0), "value_scale is 0"),
         (_set("nodata", "none"), "nodata is 'none'"),
+        (_set("nodata", 10**400), "nodata is a number of 401 digits"),
+        (_set("nodata", math.inf), "nodata is inf; it must be a finite number"),
+        (_set("value_scale", "1e-4"), "value_scale is '1e-4'"),
+        (_set("value_scale", -1), "value_scale is -1"),
+        (_set("value_offset", True), "value_offset is True"),
         (_set("ignore_index", 256), "ignore_index is 256"),
         (_set("ignore_index", 3), "id is 3.*ignore_index"),
         (_set("classes", KeyError), "classes is missing"),
-        (_set("classes", 0, "id", 255), "id is 255"),
-        (_set("classes", 0, "id", 300), "id is 300; it must be an integer 0 to 254"),
+        (_set("classes", 0, "id", 255), "id is 255, which is ignore_index.*such as 254"),
+        (_set("classes", 0, "id", 300), "id is 300; it must be an integer 0 to 255 other than ignore_index .255."),
         (_set("classes", [{"id": 3, "name": "water"}]), "classes holds water alone.*Add a class for the rest"),
         (_set("classes", 0, "id", 3), r"classes\[1\]: id 3"),
         (_set("classes", 0, "name", "water"), "'water' belongs to a class before it"),
@@ -522,7 +535,7 @@ def test_duplicate_ids_and_change_maps_need_the_right_numbers(folder):
     with pytest.raises(DatasetError, match="'a' occurs twice"):
         folder.open()
     folder.json |= {"tasks": ["binary_change_detection"], "ignore_index": 1}
-    with pytest.raises(DatasetError, match=r"change_classes\[1\]: id is 1.*ignore_index \(1\)"):
+    with pytest.raises(DatasetError, match=r"change_classes\[1\]: id is 1, which is ignore_index.*such as 255"):
         folder.open()
     del folder.json["change_classes"]
     with pytest.raises(DatasetError, match="ignore_index is 1"):
@@ -549,11 +562,49 @@ def test_errors_in_the_arguments(folder, arguments, named):
         folder.open(**arguments)
 
 
+def test_a_split_without_labels_for_a_task_names_both(folder):
+    folder.json["tasks"] = ["semantic_segmentation", "semantic_change_detection"]
+    with pytest.raises(DatasetError, match="no sample of split 'train' has labels for semantic_change_detection"):
+        folder.open(tasks=["semantic_change_detection"])
+
+
+def test_classes_are_counted_over_all_maps_of_a_task(folder):
+    folder.json |= {"tasks": ["semantic_segmentation"]}
+    labels = {"semantic_per_time": folder.per_time([0], [1])}
+    folder.json["samples"] = [folder.sample("a", ["t0", "t1"], labels)]
+    maps = np.stack([folder.labels["map0"], folder.labels["map1"]])
+    expected = [int((maps == number).sum()) for number in (40, 3, 7)]
+    assert folder.open(crop_size=4).count_classes("semantic_segmentation").tolist() == expected
+
+
+def test_tiles_cover_each_pixel_once(folder):
+    stored = folder.images["t0"].copy()
+    stored[:, :3] = -1
+    write(folder.root / "images/t0.tif", stored, nodata=-1)
+    dataset = folder.open()
+    tiles = Tiles(dataset, "semantic_segmentation", 10)
+    whole = dataset[0]
+    labels = np.full(whole.labels.shape, 99, np.uint8)
+    for number in range(len(tiles)):
+        _, (row, column, height, width) = tiles.windows[number]
+        assert tiles[number].series.size == (height, width)
+        labels[:, row : row + height, column : column + width] = tiles[number].labels
+    assert (labels[:, :3] == 255).all(), "what no date shows cannot be predicted"
+    np.testing.assert_array_equal(labels[:, 3:], whole.labels[:, 3:])
+    with pytest.raises(DatasetError, match="size must be 1 pixel or more, got 0"):
+        Tiles(dataset, "semantic_segmentation", 0)
+    with pytest.raises(DatasetError, match="epoch must be 0 or more, got -1"):
+        dataset.set_epoch(-1)
+
+
 def test_a_folder_without_a_readable_description(tmp_path):
     with pytest.raises(DatasetError, match="does not exist"):
         FolderDataset(tmp_path, "train")
     (tmp_path / "dataset.json").write_text('{"name": ')
     with pytest.raises(DatasetError, match="cannot be read as JSON"):
+        FolderDataset(tmp_path, "train")
+    (tmp_path / "dataset.json").write_text("[" * 200_000)
+    with pytest.raises(DatasetError, match="nested too deep"):
         FolderDataset(tmp_path, "train")
     (tmp_path / "dataset.json").write_text("[1]")
     with pytest.raises(DatasetError, match="an object"):
@@ -599,50 +650,6 @@ def test_labels_may_hold_zero_as_a_class_although_the_raster_calls_it_nodata(fol
     assert (folder.open()[0].labels == 0).all()
 
 
-def test_statistics_are_those_of_all_valid_pixels_read_once(folder, monkeypatch):
-    folder.json |= {"value_scale": 0.0001, "nodata": -1}
-    stored = {name: folder.images[name].astype(np.int32) + 1_000_000 for name in ("t0", "t1")}
-    stored["t0"][0, :5] = -1
-    for name, array in stored.items():
-        write(folder.root / f"images/{name}.tif", array)
-    labels = {"semantic": "labels/semantic.tif"}
-    folder.json["samples"] = [
-        folder.sample("a", ["t0", "radar"], labels),
-        folder.sample("b", ["t1", "t0"], labels),
-        folder.sample("c", ["t2"], labels),
-    ]
-    folder.json["splits"] = {"train": ["a", "b"], "val": ["c"]}
-    dataset = folder.open(crop_size=4)
-    statistics = band_statistics(dataset)
-    values = np.concatenate([stored["t0"][:, 5:].reshape(3, -1), stored["t1"].reshape(3, -1)], axis=1).astype(float)
-    assert list(statistics) == ["B04", "B08", "DEM", "VV", "sigma0_vh"]
-    for row, band, scale in zip(values, ("B04", "B08", "DEM"), (1e-4, 1e-4, 1), strict=True):
-        assert statistics[band]["mean"] == pytest.approx(row.mean() * scale, rel=1e-6)
-        assert statistics[band]["std"] == pytest.approx(row.std() * scale, rel=1e-4)
-    assert statistics["sigma0_vh"]["std"] == pytest.approx(folder.images["radar"][1].std(dtype=float), rel=1e-5)
-    assert [statistics[band]["center_nm"] for band in statistics] == [665, 833, None, None, None]
-    monkeypatch.setattr(datasets, "_MAX_VALUES", 3 * WIDTH * 2)
-    in_strips = band_statistics(dataset)
-    for band, entry in statistics.items():
-        for key in ("mean", "std"):
-            assert in_strips[band][key] == pytest.approx(entry[key], rel=1e-9)
-
-
-def test_statistics_refuse_one_name_for_two_bands_and_empty_bands(folder):
-    folder.json["samples"].append(folder.sample("b", ["radar"], {"semantic": "labels/semantic.tif"}))
-    folder.json["splits"]["train"] = ["a", "b"]
-    folder.json["band_sets"]["s1"] = [RADAR[0], {"name": "B08", "center_nm": 842}]
-    with pytest.raises(DatasetError, match=r"'B08': reflective at 833.0 nm and reflective at 842.0 nm"):
-        band_statistics(folder.open())
-    folder.json["band_sets"]["s1"] = RADAR
-    write(folder.root / "images/t2.tif", folder.images["t2"] * 0, nodata=0)
-    folder.json["bands"] = [{"name": "B08", "center_nm": 833}, *RADAR]
-    folder.json["band_sets"]["s1"] = [{"name": "B11"}, {"name": "B12"}]
-    folder.json["samples"][0] = folder.sample("a", ["t2", "radar"], {"semantic": "labels/semantic.tif"})
-    with pytest.raises(DatasetError, match="Bands B08, VV, sigma0_vh of data set 'made'"):
-        band_statistics(folder.open())
-
-
 def test_a_date_without_data_is_kept_and_masked(folder):
     write(folder.root / "images/t1.tif", folder.images["t1"] * 0, nodata=0)
     folder.json["samples"] = [folder.sample("a", ["t0", "t1"], {"semantic": "labels/semantic.tif"})]
@@ -674,7 +681,7 @@ def test_every_split_of_the_corpus_loads():
             for index in (0, len(dataset) - 1):
                 sample = dataset[index]
                 assert sample.labels.shape == (len(sample.outputs), *sample.series.size)
-                assert all(valid.any() for valid in sample.series.valid)
+                assert any(valid.any() for valid in sample.series.valid)
                 assert (sample.labels != 255).any()
 
 
@@ -691,7 +698,9 @@ def test_labels_of_the_corpus_count_as_it_states():
         for split in (split for split, names in document["splits"].items() if names):
             dataset = FolderDataset(path.parent, split, load_pixels=False)
             for task in dataset.tasks:
-                stated = document["label_stats"][split][keys[task]]
+                stated = document.get("label_stats", {}).get(split, {}).get(keys[task])
+                if stated is None:
+                    continue
                 names = dataset.class_names(task)
                 classes = document["classes"] if task != "binary_change_detection" else [{"id": 0}, {"id": 1}]
                 counts = sum(np.bincount(s.labels.ravel(), minlength=256) for s in dataset if s.task == task)

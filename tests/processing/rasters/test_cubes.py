@@ -1,5 +1,6 @@
 """netCDF and Zarr cubes."""
 
+import os
 import subprocess
 import sys
 from datetime import datetime
@@ -7,12 +8,14 @@ from datetime import datetime
 import numpy as np
 import pytest
 from rasterio import Affine
+from rasterio.windows import Window
 
 from stsun_processing.metadata import Band
 from stsun_processing.rasters.cubes import Cube
+from stsun_processing.rasters.records import RasterError
+from stsun_processing.rasters.report import describe
 from stsun_processing.rasters.sensors import sensor_bands
-from stsun_processing.rasters.series import describe, open_series, read_series
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.series import open_series, read_series
 from tests.processing.rasters.raster_files import fact, ramp, write
 
 xr = pytest.importorskip("xarray", reason="needs pip install 'stsun[xarray]'")
@@ -36,6 +39,103 @@ def save(dataset, path, **options):
     else:
         dataset.to_netcdf(path, **options)
     return path
+
+
+# The class
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr", None])
+def test_windows_of_stored_numbers(tmp_path, suffix):
+    values = cube().reflectance.values
+    source = cube() if suffix is None else str(save(cube(), tmp_path / f"a{suffix}"))
+    opened = Cube(source, "cube", None)
+    assert (opened.path, opened.shape, opened.block_shape, opened.mask_source) == ("cube", (4, 5), (1, 1), None)
+    assert opened.files == (() if suffix is None else (source,))
+    assert opened.dtypes == ("uint16",) * 6
+    for indexes in ([1], [6], [2, 1], [1, 2, 3, 4, 5, 6]):
+        for row, column, height, width in ((0, 0, 4, 5), (1, 2, 3, 1), (3, 4, 1, 1)):
+            window = Window(column, row, width, height)
+            expected = values[:, :, row : row + height, column : column + width].reshape(6, height, width)
+            assert np.array_equal(opened.read(indexes, window), expected[np.array(indexes) - 1])
+            assert opened.masked(window) is None
+    assert [opened.applied(index) for index in opened.indexes] == [None] * 6
+    opened.close()
+
+
+def test_numbers_are_read_as_they_are_stored(tmp_path):
+    encoding = {"dtype": "int16", "scale_factor": 1e-4, "add_offset": -0.1, "_FillValue": -999}
+    values = np.full((1, 2, 4, 5), 0.25)
+    path = save(cube(values), tmp_path / "a.nc", encoding={"reflectance": encoding})
+    window = Window(0, 0, 5, 4)
+    packed = Cube(str(path), "a", None)
+    assert (packed.dtypes, packed.applied(1)) == (("int16", "int16"), None)
+    assert (packed.read([1], window) == 3500).all()
+    with xr.open_dataset(path, decode_coords="all") as dataset:
+        decoded = Cube(dataset, "b", None)
+        assert np.allclose(decoded.read([1], window), 0.25)
+        assert (decoded.applied(1).scale, decoded.applied(1).offset) == (1e-4, -0.1)
+        assert decoded.states().bands[0].scaling[0].value == packed.states().bands[0].scaling[0].value
+
+
+class Counted(xr.backends.BackendArray):
+    """The array of `cube`, which remembers the shapes that were read."""
+
+    def __init__(self):
+        self.values = cube().reflectance.values
+        self.shape, self.dtype = self.values.shape, self.values.dtype
+        self.read = []
+
+    def __getitem__(self, key):
+        support = xr.core.indexing.IndexingSupport.OUTER
+        return xr.core.indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+    def _read(self, key):
+        found = self.values[np.ix_(*(np.arange(size)[one] for size, one in zip(self.shape, key, strict=True)))]
+        self.read.append(found.shape)
+        return found
+
+
+def test_a_window_is_read_once_with_the_bands_that_are_asked_for():
+    counted = Counted()
+    lazy = xr.Variable(("time", "band", "y", "x"), xr.core.indexing.LazilyIndexedArray(counted))
+    opened = Cube(xr.Dataset({"reflectance": lazy}, cube().coords), "cube", ["B08"])
+    expected = counted.values[:, 1, :3, 1:3]
+    for index in opened.indexes:
+        assert np.array_equal(opened.read([index], Window(1, 0, 2, 3))[0], expected[index - 1])
+    # Chunks span dates: all of them are read at once.
+    assert counted.read == [(3, 1, 3, 2)]
+
+
+def test_a_damaged_chunk_is_named(tmp_path):
+    path = save(cube(), tmp_path / "a.zarr")
+    (path / "reflectance" / "0.0.0.0").write_bytes(b"broken")
+    with pytest.raises(RasterError, match=r"a\.zarr cannot be read at row 1, column 2: .*probably damaged"):
+        Cube(str(path), "a.zarr", None).read([1], Window(2, 1, 1, 1))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to see open files")
+@pytest.mark.parametrize("variables", [None, ["data/reflectance"]])
+def test_files_are_closed_and_objects_are_not(tmp_path, variables):
+    path = save(cube(), tmp_path / "a.nc", group=None if variables is None else "data")
+
+    def is_open():
+        links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+        return str(path) in [os.readlink(link) for link in links if os.path.islink(link)]
+
+    opened = Cube(str(path), "a", variables)
+    opened.read([1], Window(0, 0, 1, 1))
+    assert is_open()
+    opened.close()
+    assert not is_open()
+    with pytest.raises(RasterError, match="no part"):
+        Cube(str(path), "a", ["B99"] if variables is None else ["data/B99"])
+    assert not is_open()
+    with xr.open_dataset(path, group=None if variables is None else "data", decode_coords="all") as dataset:
+        Cube(dataset, "a", None).close()
+        assert is_open()
+
+
+# As dates of a series
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr", None])
@@ -75,11 +175,11 @@ def test_wavelengths_and_kinds_from_coordinates_and_attributes():
     )
     assert read_series(lengths).acquisitions[0].bands == (Band("red", 665, 31), Band("infrared", 842, 106))
     plain = cube(band=["a", "b"])
-    plain.reflectance.attrs["kind"] = "elevation"
+    plain.reflectance.attrs["kind"] = ["elevation", "elevation"]
     with open_series(plain) as opened:
         assert {band.kind for band in opened.series.acquisitions[0].bands} == {"elevation"}
         assert fact(opened, "kind", 1).source == "attribute kind"
-    plain.reflectance.attrs["wavelength_nm"] = 500
+    plain.reflectance.attrs["wavelength_nm"] = [500, 600]
     with pytest.raises(RasterError, match="'elevation'"):
         open_series(plain)
 
@@ -128,8 +228,11 @@ def test_cube_next_to_rasters(tmp_path):
         descriptions=("B04", "B08"),
         transform=Affine(20, 0, 500000, 0, -20, 5000000),
     )
-    with pytest.raises(RasterError, match=r"is a cube on another grid.*reproject_match"):
-        open_series([coarse, cube()], sensor="s2", grid="first")
+    # A cube on another grid is warped like any raster: each coarse pixel is one of the four that it covers.
+    fine = read_series([coarse, cube()], sensor="s2", grid="first", resampling="nearest")
+    assert [pixels.shape for pixels in fine.pixels] == [(2, 2, 2)] * 4
+    values = read_series(cube(), sensor="s2").pixels[0][0]
+    assert fine.pixels[1][0, 0, 0] in values[:2, :2]
     target = save(cube(), tmp_path / "grid.nc")
     warped = read_series([coarse, cube()], sensor="s2", grid=target, resampling="nearest")
     assert [pixels.shape for pixels in warped.pixels] == [(2, 4, 5)] * 4

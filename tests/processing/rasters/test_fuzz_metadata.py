@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from rasterio import Affine
 
 from stsun_processing.metadata import Acquisition, Band, ImageSeries, MetadataError, parse_datetime
+from stsun_processing.rasters.records import RasterError
+from stsun_processing.rasters.report import describe
 from stsun_processing.rasters.sensors import SENSORS, find_sensor, sensor_bands
-from stsun_processing.rasters.series import describe, open_series
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.series import open_series
 from tests.processing.rasters.raster_files import RED, ramp, write
 
 fuzzed = settings(

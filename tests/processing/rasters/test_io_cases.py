@@ -16,9 +16,10 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from stsun_processing.metadata import Band
+from stsun_processing.rasters.records import RasterError
+from stsun_processing.rasters.report import describe
 from stsun_processing.rasters.sensors import sensor_bands
-from stsun_processing.rasters.series import describe, open_series, read_series
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.series import open_series, read_series
 from tests.processing.rasters.raster_files import CORPUS, RED, fact, needs_corpus, ramp, write
 
 IO_CASES = Path(CORPUS or ".") / "io_cases"
@@ -222,7 +223,7 @@ def test_control_points_are_no_grid_until_one_is_asked_for(tmp_path):
     path, reference = ground_control(tmp_path / "a.tif", ramp()), write(tmp_path / "b.tif", ramp())
     with open_series(path, bands=[RED]) as opened:
         assert (opened.series.crs, opened.series.transform, opened.series.gsd_m) == (None, None, None)
-        assert "4 ground control points: warp it (grid=...)" in fact(opened, "transform").source
+        assert "4 ground control points: warp it (grid=..., --grid)" in fact(opened, "transform").source
         assert np.array_equal(opened.read().pixels[0], ramp())
     series = read_series(path, bands=[RED], grid=reference, resampling="nearest")
     assert series.transform == (10, 0, 500000, 0, -10, 5000000)

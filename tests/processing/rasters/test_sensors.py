@@ -5,7 +5,15 @@ import sys
 import pytest
 
 from stsun_processing.metadata import Band, MetadataError
-from stsun_processing.rasters.sensors import SENSORS, band_gsd_m, find_sensor, plain_band_name, sensor_bands
+from stsun_processing.rasters.sensors import (
+    SENSORS,
+    band_gsd_m,
+    find_sensor,
+    is_counting_name,
+    plain_band_name,
+    sensor_bands,
+    wavelength_in_name,
+)
 
 # Ranges of the common names in micrometres: README of the STAC EO extension, version 2.
 STAC_RANGES_UM = {
@@ -30,6 +38,31 @@ MODIS_EDGES_UM = {
     **{"B1": (0.620, 0.670), "B2": (0.841, 0.876), "B3": (0.459, 0.479), "B4": (0.545, 0.565)},
     **{"B5": (1.230, 1.250), "B6": (1.628, 1.652), "B7": (2.105, 2.155)},
 }
+# USGS, as above: Multispectral Scanner.
+MSS_EDGES_UM = ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 1.1))
+# LP DAAC, product page of AST_L1B.
+ASTER_EDGES_UM = {
+    **{"B1": (0.52, 0.60), "B2": (0.63, 0.69), "B3N": (0.78, 0.86), "B4": (1.600, 1.700), "B5": (2.145, 2.185)},
+    **{"B6": (2.185, 2.225), "B7": (2.235, 2.285), "B8": (2.295, 2.365), "B9": (2.360, 2.430)},
+    **{"B10": (8.125, 8.475), "B11": (8.475, 8.825), "B12": (8.925, 9.275), "B13": (10.25, 10.95)},
+    "B14": (10.95, 11.65),
+}
+# International Charter, WorldView-3.
+WORLDVIEW_SWIR_EDGES_UM = (
+    *((1.195, 1.225), (1.550, 1.590), (1.640, 1.680), (1.710, 1.750)),
+    *((2.145, 2.185), (2.185, 2.225), (2.235, 2.285), (2.295, 2.365)),
+)
+# Planet, specifications of PlanetScope (PS2, PS2.SD), SkySat and RapidEye.
+PLANET_EDGES_UM = {
+    "planetscope-dove": ((0.455, 0.515), (0.500, 0.590), (0.590, 0.670), (0.780, 0.860)),
+    "planetscope-dove-r": ((0.464, 0.517), (0.547, 0.585), (0.650, 0.682), (0.846, 0.888)),
+    "rapideye": ((0.440, 0.510), (0.520, 0.590), (0.630, 0.685), (0.690, 0.730), (0.760, 0.850)),
+}
+# DJI, specifications of the P4 Multispectral and the Mavic 3M: centre and half of the width in nanometres.
+DJI_NM = {
+    "drone-p4m": {"B": (450, 16), "G": (560, 16), "R": (650, 16), "RE": (730, 16), "NIR": (840, 26)},
+    "drone-mavic-3m": {"G": (560, 16), "R": (650, 16), "RE": (730, 16), "NIR": (860, 26)},
+}
 WITH_BANDS = [name for name, sensor in SENSORS.items() if sensor.bands]
 
 
@@ -40,6 +73,18 @@ WITH_BANDS = [name for name, sensor in SENSORS.items() if sensor.bands]
         ("landsat-9-oli2-tirs2", LANDSAT_8_EDGES_UM),
         ("landsat-7-etm", LANDSAT_7_EDGES_UM),
         ("modis", MODIS_EDGES_UM),
+        ("landsat-1-3-mss", {f"B{number}": edges for number, edges in enumerate(MSS_EDGES_UM, start=4)}),
+        ("landsat-4-5-mss", {f"B{number}": edges for number, edges in enumerate(MSS_EDGES_UM, start=1)}),
+        ("aster", ASTER_EDGES_UM),
+        ("worldview-3-swir", {f"SWIR{number}": edges for number, edges in enumerate(WORLDVIEW_SWIR_EDGES_UM, start=1)}),
+        *(
+            (name, {f"B{number}": edges for number, edges in enumerate(listed, start=1)})
+            for name, listed in PLANET_EDGES_UM.items()
+        ),
+        *(
+            (name, {band: ((center - half) / 1000, (center + half) / 1000) for band, (center, half) in listed.items()})
+            for name, listed in DJI_NM.items()
+        ),
     ],
 )
 def test_sensors_have_the_published_edges(sensor, edges_um):
@@ -59,6 +104,25 @@ def test_sensors_have_the_published_edges(sensor, edges_um):
 def test_sentinel_2a_has_the_published_response(name, center_nm, fwhm_nm, gsd_m):
     (band,) = sensor_bands("sentinel-2a", [name])
     assert (band.center_nm, band.fwhm_nm, band_gsd_m("sentinel-2a", name)) == (center_nm, fwhm_nm, gsd_m)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "name", "center_nm", "fwhm_nm", "gsd_m"),
+    [
+        # ESA, user guides of Sentinel-3 OLCI and SLSTR.
+        *(("olci", "Oa01", 400, 15, 300), ("olci", "Oa08", 665, 10, 300), ("olci", "Oa14", 764.375, 3.75, 300)),
+        *(("olci", "Oa21", 1020, 40, 300), ("slstr", "S1", 554.27, 19.26, 500), ("slstr", "S8", 10854, 776, 1000)),
+        # JPSS VIIRS specification.
+        *(("viirs", "I1", 640, 80, 375), ("viirs", "M3", 488, 20, 750), ("viirs", "M16", 12013, 950, 750)),
+        # MicaSense, "What is the center wavelength and bandwidth of each filter?"
+        *(("rededge-mx", "Blue", 475, 32, None), ("rededge-mx", "Red edge", 717, 12, None)),
+        *(("rededge-mx-dual", "Green-531", 531, 14, None), ("rededge-mx-dual", "Red edge-740", 740, 18, None)),
+        *(("altum", "NIR", 842, 57, None), ("altum", "LWIR", 11000, 6000, None)),
+    ],
+)
+def test_bands_have_the_published_centres_and_widths(sensor, name, center_nm, fwhm_nm, gsd_m):
+    (band,) = sensor_bands(sensor, [name])
+    assert (band.center_nm, band.fwhm_nm, band_gsd_m(sensor, name)) == (center_nm, fwhm_nm, gsd_m)
 
 
 @pytest.mark.parametrize("name", WITH_BANDS)
@@ -87,7 +151,6 @@ def test_what_is_not_published_stays_unknown():
 
 
 def test_every_sensor_names_its_sources():
-    assert len(SENSORS) == 34
     for name, sensor in SENSORS.items():
         assert sensor.name == name
         assert sensor.description
@@ -105,7 +168,7 @@ def test_imaging_spectrometers_number_their_bands():
     assert find_sensor("enmap").gsd_m == 30
 
 
-@pytest.mark.parametrize("name", ["prisma", "aviris-classic", "neon-aop"])
+@pytest.mark.parametrize("name", ["prisma", "aviris-classic", "neon-aop", "emit"])
 def test_bands_that_differ_between_products_must_come_from_the_product(name):
     assert SENSORS[name].bands == ()
     for ask in (sensor_bands, lambda sensor: sensor_bands(sensor, ["B1"]), lambda sensor: band_gsd_m(sensor, "B1")):
@@ -130,7 +193,9 @@ def test_no_alias_means_two_sensors():
         *(("LC08", "landsat-8-oli-tirs"), ("oli", "landsat-8-oli-tirs"), ("Landsat 8 OLI/TIRS", "landsat-8-oli-tirs")),
         *(("Landsat 7 ETM+", "landsat-7-etm"), ("etm", "landsat-7-etm"), ("tm5", "landsat-5-tm")),
         *(("superdove", "planetscope-superdove"), ("wv3", "worldview-3"), ("gf2", "gaofen-2-pms")),
-        *(("Sentinel-1A", "sentinel-1"), ("C-SAR", "sentinel-1")),
+        *(("Sentinel-1A", "sentinel-1"), ("C-SAR", "sentinel-1"), ("LANDSAT_5 MSS", "landsat-4-5-mss")),
+        *(("LANDSAT_5 TM", "landsat-5-tm"), ("Sentinel-3A OLCI", "sentinel-3-olci"), ("PS2.SD", "planetscope-dove-r")),
+        *(("Altum-PT", "micasense-altum-pt"), ("M3M", "drone-mavic-3m"), ("WV3 SWIR", "worldview-3-swir")),
         *(("s1", "sentinel-1"), ("rgb", "aerial-rgb"), ("Aerial RGB", "aerial-rgb")),
     ],
 )
@@ -138,7 +203,7 @@ def test_names_that_people_use(alias, name):
     assert find_sensor(alias).name == name
 
 
-@pytest.mark.parametrize("name", ["gf1", "planetscope", "pleiades", "landsat", "sentinel"])
+@pytest.mark.parametrize("name", ["gf1", "planetscope", "pleiades", "landsat", "sentinel", "sentinel-3", "micasense"])
 def test_names_of_several_sensors_are_not_resolved(name):
     with pytest.raises(MetadataError, match=f"'{name}'"):
         find_sensor(name)
@@ -231,10 +296,42 @@ def test_long_lists_of_names_are_abridged():
         ("AVIRIS_001 (400.02 Nanometers)", "AVIRIS_001"),
         ("B4", "B4"),
         ("400.02 Nanometers", "400.02 Nanometers"),
+        ("Band 01: 444.000000 Nanometers", "Band 01"),
     ],
 )
 def test_wavelength_in_a_description_is_no_part_of_the_name(text, name):
     assert plain_band_name(text) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("444.000000 Nanometers", ("444.000000", "Nanometers")),
+        ("Band 01: 444.000000 Nanometers", ("444.000000", "Nanometers")),
+        ("B4 (665 Nanometers)", ("665", "Nanometers")),
+        ("B4, central wavelength 665 nm", ("665", "nm")),
+        ("band 1 (0.4184 Micrometers)", ("0.4184", "Micrometers")),
+        ("red_665nm", ("665", "nm")),
+        ("10.9 µm", ("10.9", "µm")),
+        # No wavelength, or more than one number that may be it.
+        *((text, None) for text in ("B4", "B4_10m", "665", "NDVI", "5 m", "v1.5nm", "665 nm, 30 nm wide", "")),
+    ],
+)
+def test_wavelengths_that_descriptions_state(text, stated):
+    assert wavelength_in_name(text) == stated
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("Band 1", 1), ("band_2", 2), ("Band3", 3), ("b4", 4), ("B5", 5), ("6", 6), ("Layer_7", 7), ("layer 8", 8)),
+        *(("Band 09", 9), ("Channel 10", 10), ("Band 1 (444 Nanometers)", 1)),
+        # How sensors call their bands, and names that say something.
+        *((name, None) for name in ("B01", "B8A", "SR_B4", "red", "Band 1 red", "0", "01", "Band", "b", "1.5", "")),
+    ],
+)
+def test_names_that_only_count(text, number):
+    assert is_counting_name(text) == number
 
 
 def test_table_needs_no_geo_stack():

@@ -11,9 +11,11 @@ from rasterio import Affine
 from rasterio.enums import ColorInterp
 
 from stsun_processing.metadata import Band, MetadataError
+from stsun_processing.rasters.checks import check_complete
+from stsun_processing.rasters.records import RasterError
+from stsun_processing.rasters.report import describe
 from stsun_processing.rasters.sensors import sensor_bands
-from stsun_processing.rasters.series import check_complete, describe, open_series, read_series
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.series import open_series, read_series
 from tests.processing.rasters.raster_files import RED, fact, ramp, write
 
 # Pixels
@@ -282,7 +284,7 @@ def test_open_files_stay_few(tmp_path, monkeypatch):
     with pytest.raises(RasterError, match="nothing says"):
         open_series(paths)
     assert open_files() == before
-    monkeypatch.setattr("stsun_processing.rasters.series._MAX_OPEN_FILES", 2)
+    monkeypatch.setattr("stsun_processing.rasters.opening._MAX_OPEN_FILES", 2)
     with open_series(paths, bands=[RED]) as opened:
         for _ in range(2):
             assert [pixels[0, 0, 0] for pixels in opened.read().pixels] == [1, 2, 3, 4, 5, 6]

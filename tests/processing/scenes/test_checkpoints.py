@@ -85,7 +85,7 @@ def test_shards_load_like_one_file_and_stay_inside_the_folder(model, folder, tmp
     for place in ("../outside.safetensors", str(tmp_path / "outside.safetensors"), "a.bin", "..", ""):
         changed = {key: place if value == shard else value for key, value in index["weight_map"].items()}
         edit(folder / "model.safetensors.index.json", weight_map=changed)
-        with pytest.raises(CheckpointError, match="weights are .safetensors files beside it"):
+        with pytest.raises(CheckpointError, match=r"weights are \.safetensors files beside it"):
             load_checkpoint(folder)
     for broken in (None, [], {"a": 1}):
         edit(folder / "model.safetensors.index.json", weight_map=broken)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stsun_processing._files import LOCK_NAME, OWNER_NAME
 from stsun_processing.errors import OutputInUseError, WriteError
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.records import RasterError
 from stsun_processing.scenes.journal import Journal
 
 REQUEST = {"weights": "abc", "input files": {"a.tif": [1, 2]}, "batch size": 1}

@@ -8,7 +8,7 @@ import torch
 
 from modeling_stsun import STSUNForDensePrediction, STSUNImageProcessor
 from stsun_processing import Acquisition, Band, ImageSeries, load_checkpoint, open_series, predict_scene
-from stsun_processing.rasters.series import RasterSeries
+from stsun_processing.rasters.raster_series import RasterSeries
 from stsun_processing.scenes import predictor as predictor_module
 from stsun_processing.scenes.predictor import PROBABILITY_SCALE, ScenePredictor, prefetched
 from stsun_processing.scenes.raster_output import write_series

@@ -13,8 +13,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from stsun_processing.metadata import Acquisition, Band, ImageSeries, MetadataError
+from stsun_processing.rasters.records import RasterError
 from stsun_processing.rasters.series import read_series
-from stsun_processing.rasters.statements import RasterError
 from stsun_processing.scenes.raster_output import (
     MapWriter,
     RasterWriter,

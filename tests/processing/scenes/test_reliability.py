@@ -10,7 +10,7 @@ import pytest
 import rasterio
 
 from stsun_processing.errors import InputsChangedError, OutputInUseError, STSUNError, WriteError
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.records import RasterError
 from stsun_processing.scenes import predictor as predictor_module
 from stsun_processing.scenes import scene_files
 from stsun_processing.scenes.journal import Journal

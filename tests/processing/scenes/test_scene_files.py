@@ -31,7 +31,7 @@ from stsun_processing import (
 )
 from stsun_processing.cli import main
 from stsun_processing.errors import WriteError
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.records import RasterError
 from stsun_processing.scenes import predictor as predictor_module
 from stsun_processing.scenes import scene_files
 from stsun_processing.scenes.journal import Journal

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize
 from rasterio.warp import transform
 
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.records import RasterError
 from stsun_processing.scenes import vector_output
 from stsun_processing.scenes.raster_output import MapWriter, open_quietly
 from stsun_processing.scenes.vector_output import write_polygons

@@ -145,5 +145,5 @@ def test_impossible_data_sets_are_refused(error, arguments):
 
 
 def test_the_module_needs_no_geo_stack():
-    code = "import sys, stsun_processing.synthetic.scene; sys.exit(not {'rasterio', 'scipy'}.isdisjoint(sys.modules))"
+    code = "import sys, stsun_processing.synthetic.dataset; sys.exit(not {'rasterio', 'scipy'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

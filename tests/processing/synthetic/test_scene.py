@@ -281,8 +281,8 @@ def test_the_grid_is_a_utm_one():
         ([Acquisition(OPTICAL, gsd_m=3)], "gsd_m=3"),
         ([Acquisition((Band("NDVI", kind="index"),))], "NDVI.*'index'"),
         ([Acquisition((Band("x", kind="other"),))], "'other'"),
-        ([Acquisition((RED, Band("y")))], "'y'.*center_nm=None"),
-        ([Acquisition((Band("z", 3000),))], "'z'.*3000"),
+        ([Acquisition((RED, Band("y", kind="reflective")))], "'y'.*center_nm=None"),
+        ([Acquisition((Band("z", 3000, kind="reflective"),))], "'z'.*3000"),
     ],
 )
 def test_impossible_acquisitions_are_refused(acquisitions, words):

@@ -55,3 +55,16 @@ def test_the_synthetic_world_has_class_weights_too():
     weights = balanced_class_weights(Sources([data], [], [], {}, []))
     assert set(weights) >= {"water", "unchanged", "changed"}
     assert weights["changed"] > weights["unchanged"]
+
+
+def test_a_checkpoint_keeps_what_it_knows_of_files_and_learns_those_of_new_sources(folder, tmp_path):
+    sources = open_sources(arguments(folder))
+    model, processor = build_model(arguments(folder), sources)
+    assert processor.readings == sources.readings
+    older = {"older": sources.readings["made"]}
+    processor.readings = processor.readings | older
+    model.save_pretrained(tmp_path / "old")
+    processor.save_pretrained(tmp_path / "old")
+    sources.readings["made"] = sources.readings["made"] * 2
+    _, again = build_model(arguments(folder, model=str(tmp_path / "old")), sources)
+    assert again.readings == older | {"made": sources.readings["made"]}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stsun_processing import FolderDataset
+from stsun_processing.data.statistics import readings
 from stsun_processing.training.arguments import TrainingError
 from stsun_processing.training.sources import Sources, build_mixture, build_sampler, open_sources
 from tests.processing.data.test_datasets import HEIGHT, WIDTH, write
@@ -40,6 +41,8 @@ def test_sources_tell_what_takes_no_part(folder):
         assert note in notes
     assert sources.val == sources.test == []
     assert sources.class_names() == ["forest", "water", "urban"]
+    assert sources.readings == {"made": readings(sources.train[0])}
+    assert [band["name"] for band in sources.readings["made"][0]["bands"]] == ["B04", "B08", "DEM"]
     with pytest.raises(TrainingError, match="named made, made"):
         open_sources(replace(arguments(folder), data=[str(folder.root)] * 2))
 

@@ -13,9 +13,10 @@ from rasterio import Affine
 
 from stsun_processing.cli import main
 from stsun_processing.metadata import Band
+from stsun_processing.rasters.records import RasterError
+from stsun_processing.rasters.report import describe
 from stsun_processing.rasters.sensors import sensor_bands
-from stsun_processing.rasters.series import describe, open_series, read_series
-from stsun_processing.rasters.statements import RasterError
+from stsun_processing.rasters.series import open_series, read_series
 from tests.processing.rasters.raster_files import CORPUS, RED, UTM, fact, needs_corpus, ramp, write
 
 NIR = Band("nir", center_nm=840, fwhm_nm=100)
@@ -152,7 +153,8 @@ def test_bad_bands_are_left_out(tmp_path):
         )
     # Records for the good bands, or for all of which the bad ones are dropped.
     for bands in ([RED, NIR], [RED, NDVI, NIR]):
-        assert read_series(path, bands=bands, scale=[2] * len(bands)).acquisitions[0].bands == (RED, NIR)
+        read = read_series(path, bands=bands, scale=[2] * len(bands)).acquisitions[0].bands
+        assert [band.name for band in read] == [RED.name, NIR.name]
     with pytest.raises(RasterError, match="holds 2, alpha not counted and 1 bad bands left out"):
         open_series(path, bands=[RED])
 
@@ -215,7 +217,7 @@ def test_warped_rasters_show_the_same_place(tmp_path, other):
         series = opened.read()
         assert (fact(opened, "warped").path, fact(opened, "warped").value) == (
             str(two),
-            f"to the grid of {one}, bilinear",
+            f"to the grid of {one.name}, bilinear",
         )
         assert [a.gsd_m for a in opened.series.acquisitions] == [10, 10]
         # Windows are crops of the whole, however the warping is cut.
@@ -310,7 +312,7 @@ def test_rasters_that_cannot_be_warped(tmp_path, profile, options, problem):
 
 
 def test_windows_may_be_read_by_one_other_thread(tmp_path, monkeypatch):
-    monkeypatch.setattr("stsun_processing.rasters.series._MAX_OPEN_FILES", 2)
+    monkeypatch.setattr("stsun_processing.rasters.opening._MAX_OPEN_FILES", 2)
     paths = [write(tmp_path / f"{i}.tif", ramp(1, 40, 50) + i) for i in range(3)]
     warped = write(tmp_path / "w.tif", ramp(1, 20, 25), transform=Affine(20, 0, 500000, 0, -20, 5000000))
     read = {}

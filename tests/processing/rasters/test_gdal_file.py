@@ -1,0 +1,106 @@
+"""GDAL files as sources: alpha bands, masks, pages, and what stands behind them."""
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+from PIL import Image
+from rasterio.enums import ColorInterp
+from rasterio.windows import Window
+
+from stsun_processing.rasters.gdal_file import GdalFile
+from stsun_processing.rasters.records import RasterError
+from stsun_processing.rasters.series import open_series, read_series
+from tests.processing.rasters.raster_files import ramp, write
+
+RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+
+
+def four_bytes(path, fourth=None, **options):
+    array = ramp(4, 8, 9, dtype="uint8")
+    if fourth is not None:
+        array[3] = fourth
+    return write(path, array, colours=RGBA, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "indexes"),
+    [
+        ({"fourth": 255}, (1, 2, 3)),
+        ({"fourth": 255, "descriptions": ("", "", "", "alpha")}, (1, 2, 3)),
+        ({"fourth": 255, "descriptions": ("Band 1", "Band 2", "Band 3", "Band 4")}, (1, 2, 3)),
+        # What names a measurement is a band, whatever colour GDAL gives it.
+        ({"descriptions": ("B02", "B03", "B04", "B08")}, (1, 2, 3, 4)),
+        ({"band_tags": [{}, {}, {}, {"wavelength_nm": "842"}]}, (1, 2, 3, 4)),
+        ({"band_tags": [{}, {}, {}, {"kind": "elevation"}]}, (1, 2, 3, 4)),
+        ({"imagery": [{}, {}, {}, {"CENTRAL_WAVELENGTH_UM": "0.842"}]}, (1, 2, 3, 4)),
+    ],
+)
+def test_alpha_is_alpha_where_nothing_else_speaks(tmp_path, options, indexes):
+    source = GdalFile(str(four_bytes(tmp_path / "a.tif", **options)))
+    assert source.indexes == indexes
+    assert source.mask_source == ("alpha band 4" if len(indexes) == 3 else None)
+    assert source.count == 4
+
+
+def test_a_sensor_or_a_list_of_all_bands_makes_it_data(tmp_path):
+    path = four_bytes(tmp_path / "a.tif")
+    assert len(read_series(path, sensor="naip", scale=0.004).acquisitions[0].bands) == 4
+    names = ["B02", "B03", "B04", "B08"]
+    assert len(read_series(path, bands=names, sensor="s2", scale=0.004).acquisitions[0].bands) == 4
+    with pytest.raises(RasterError, match=r"Band 4 of .*coloured alpha.*--bands.*name the other 3"):
+        open_series(path, sensor="s2")
+    # Three names say that the fourth band is transparency.
+    half = read_series(path, bands=["red", "green", "blue"], sensor="s2", scale=0.004)
+    assert len(half.acquisitions[0].bands) == 3
+
+
+def test_alpha_of_zero_hides_pixels(tmp_path):
+    fourth = np.full((8, 9), 255)
+    fourth[:2] = 0
+    values = read_series(four_bytes(tmp_path / "a.tif", fourth=fourth)).pixels[0]
+    assert np.isnan(values[:, :2]).all()
+    assert np.isfinite(values[:, 2:]).all()
+
+
+def test_pages_are_not_read_in_silence(tmp_path):
+    pages = [Image.fromarray(np.full((4, 5), value, "uint8")) for value in (40, 90, 140)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(RasterError, match=r"several pages.*GTIFF_DIR:2:"):
+        GdalFile(str(tmp_path / "a.tif"))
+    second = GdalFile(f"GTIFF_DIR:2:{tmp_path}/a.tif")
+    assert second.read([1], Window(0, 0, 5, 4)).max() == 90
+
+
+def test_overviews_and_masks_are_no_pages(tmp_path):
+    path = write(tmp_path / "a.tif", ramp(1, 64, 64), mask=np.full((64, 64), 255, "uint8"))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4])
+    assert GdalFile(str(path)).indexes == (1,)
+
+
+def test_files_behind_a_vrt_are_known(tmp_path):
+    path = write(tmp_path / "a.tif", ramp())
+    rasterio.shutil.copy(path, tmp_path / "a.vrt", driver="VRT")
+    source = GdalFile(str(tmp_path / "a.vrt"))
+    assert set(source.files) == {str(tmp_path / "a.vrt"), str(path)}
+    with open_series(tmp_path / "a.vrt", bands=["red:660"]) as opened:
+        assert set(opened.files) == {str(tmp_path / "a.vrt"), str(path)}
+
+
+def test_a_vrt_without_its_source_says_so(tmp_path):
+    path = write(tmp_path / "a.tif", ramp())
+    rasterio.shutil.copy(path, tmp_path / "a.vrt", driver="VRT")
+    path.unlink()
+    with pytest.raises(RasterError, match=r"a\.vrt.*[Vv]RT refers to is missing|does not exist|No such file"):
+        read_series(tmp_path / "a.vrt", bands=["red:660"])
+
+
+def test_a_mask_beside_a_file_counts(tmp_path):
+    mask = np.full((4, 5), 255, "uint8")
+    mask[1] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False):
+        path = write(tmp_path / "a.tif", ramp(), mask=mask)
+    source = GdalFile(str(path))
+    assert source.mask_source == "its mask"
+    assert source.masked(Window(0, 0, 5, 4)).tolist() == (mask == 0).tolist()
