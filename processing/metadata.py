@@ -29,6 +29,8 @@ from typing import Any
 
 import numpy as np
 
+from .errors import STSUNError
+
 BAND_KINDS = ("reflective", "thermal", "sar", "elevation", "index", "other")
 TASKS = ("semantic_segmentation", "binary_change_detection", "semantic_change_detection")
 CHANGE_CLASSES = ("unchanged", "changed")
@@ -76,7 +78,7 @@ _PARTIAL_DATE = re.compile(r"^(\d{4})(?:-(\d{2}))?$")
 _SECONDS_PER_DAY = 86400.0
 
 
-class MetadataError(ValueError):
+class MetadataError(STSUNError, ValueError):
     """Metadata that cannot be true, or that contradicts itself. The message says what is allowed and what to do."""
 
 

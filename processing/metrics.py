@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from .errors import STSUNError
 from .metadata import IGNORE_INDEX
 
 
-class MetricError(ValueError):
+class MetricError(STSUNError, ValueError):
     """Maps that cannot be scored. The message says what is allowed and what to do."""
 
 

@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import STSUNError
 from ..metadata import MAX_WAVELENGTH_NM, MIN_WAVELENGTH_NM, Band, ImageSeries
 from .datasets import Sample, crop_window, labelled_pixel
 
 
-class AugmentationError(ValueError):
+class AugmentationError(STSUNError, ValueError):
     """A setting out of range. The message says what is allowed."""
 
 

@@ -16,10 +16,12 @@
 import math
 from typing import Any
 
+from ..errors import STSUNError
+
 _REQUIRED = object()
 
 
-class DatasetError(ValueError):
+class DatasetError(STSUNError, ValueError):
     """A dataset.json, or a file that it names, cannot be used. The message says where, what is allowed, what to do."""
 
 

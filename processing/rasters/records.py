@@ -29,6 +29,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from ..errors import STSUNError
 from .sensors import Sensor
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 _MAX_LISTED = 12
 
 
-class RasterError(ValueError):
+class RasterError(STSUNError, ValueError):
     """A raster that cannot be used, or an output that cannot be written. The message says which and what to do."""
 
 

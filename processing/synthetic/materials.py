@@ -25,6 +25,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..errors import STSUNError
+
 CLASSES = ("water", "wetland", "forest", "grassland", "cropland", "bare_soil", "urban", "snow")
 WATER, WETLAND, FOREST, GRASSLAND, CROPLAND, BARE_SOIL, URBAN, SNOW = range(len(CLASSES))
 
@@ -34,7 +36,7 @@ FWHM_PER_SIGMA = math.sqrt(8.0 * math.log(2.0))
 FloatArray = NDArray[np.floating]
 
 
-class SyntheticError(ValueError):
+class SyntheticError(STSUNError, ValueError):
     """An argument that no synthetic scene or data set can be made with."""
 
 

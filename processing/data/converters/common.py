@@ -27,6 +27,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from tqdm.auto import tqdm
 
+from ...errors import STSUNError
 from ...metadata import CHANGE_CLASSES
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -40,7 +41,7 @@ RGB = [
 ]
 
 
-class ConversionError(ValueError):
+class ConversionError(STSUNError, ValueError):
     """A source that cannot be converted. The message says what was found, what is expected, and what to do."""
 
 

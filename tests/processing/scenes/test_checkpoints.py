@@ -260,5 +260,7 @@ def test_a_revision_is_taken_where_one_is_named(checkpoint, monkeypatch):
         return str(path) if path.exists() else None
 
     monkeypatch.setattr("stsun_processing.scenes.checkpoints.cached_file", cached_file)
+    with pytest.raises(CheckpointError, match=r"revision \(--revision\) .* is a local folder"):
+        load_checkpoint(checkpoint, revision="v1")
     load_checkpoint("someone/stsun", revision="v1")
     assert set(asked) == {"v1"}
