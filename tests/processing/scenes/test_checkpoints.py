@@ -220,10 +220,10 @@ PROCESSOR_KEYS = st.sampled_from(
         *("image_processor_type", "auto_map", "size", "resample", "do_resize", "processor_class", "unknown"),
     ]
 )
-ONCE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-@ONCE
+@SHARED
 @given(change=st.dictionaries(CONFIG_KEYS, VALUES, min_size=1, max_size=3))
 def test_whatever_config_json_says_it_makes_the_model_or_a_checkpoint_error(checkpoint, tmp_path_factory, change):
     folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("any") / "checkpoint")
@@ -236,7 +236,7 @@ def test_whatever_config_json_says_it_makes_the_model_or_a_checkpoint_error(chec
     assert all(parameter.isfinite().all() for parameter in loaded.parameters())
 
 
-@ONCE
+@SHARED
 @given(change=st.dictionaries(PROCESSOR_KEYS, VALUES, min_size=1, max_size=3))
 def test_whatever_the_processor_says_it_makes_one_or_a_value_error(checkpoint, tmp_path_factory, change):
     folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("any") / "checkpoint")
