@@ -170,8 +170,6 @@ class STSUNConfig(PreTrainedConfig):
                     f"{name} ({getattr(self, name)}) must be a multiple of unified_time_size "
                     f"({self.unified_time_size})."
                 )
-        if not self.window_sizes:
-            raise ValueError("window_sizes must hold at least one pair (height, width), got none.")
         for size in self.window_sizes:
             if len(size) != 2 or min(size) < 1 or max(size) > _MAX_WIDTH:
                 raise ValueError(f"window_sizes must hold pairs (height, width) from 1 to {_MAX_WIDTH}, got {size}.")

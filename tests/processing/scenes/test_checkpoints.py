@@ -164,7 +164,7 @@ def test_sizes_that_would_fill_the_memory_are_refused_at_once(folder, change):
         ({"tasks": []}, "tasks must hold at least one name"),
         ({"tasks": "semantic_segmentation"}, "tasks"),
         ({"window_sizes": [[0, 0]]}, "window_sizes"),
-        ({"window_sizes": []}, "window_sizes must hold at least one pair"),
+        ({"window_sizes": [[1]]}, "window_sizes must hold pairs"),
         ({"hidden_act": "unheard"}, "hidden_act is 'unheard'; it must be one of"),
         ({"layer_norm_eps": math.nan}, "layer_norm_eps must be from"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps must be from"),
