@@ -11,6 +11,7 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from stsun_processing._version import __version__
 from stsun_processing.image_processing_stsun import STSUNImageProcessor
 from stsun_processing.pipeline_stsun import DensePredictionPipeline
 
@@ -45,4 +46,5 @@ __all__ = [
     "STSUNImageProcessor",
     "STSUNModel",
     "STSUNPreTrainedModel",
+    "__version__",
 ]

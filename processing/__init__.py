@@ -4,9 +4,33 @@ Installed as `stsun_processing`. Names are imported on first use, so that what n
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _moved
+from ._version import __version__
+
+# What editors and type checkers see of the names below.
+if TYPE_CHECKING:
+    from .data.augmentation import Augmentation
+    from .data.collator import STSUNCollator
+    from .data.converters import convert
+    from .data.datasets import FolderDataset, Sample
+    from .data.description import DatasetError
+    from .data.inspection import inspect_dataset
+    from .data.statistics import band_statistics, readings
+    from .image_processing_stsun import STSUNImageProcessor
+    from .metadata import Acquisition, Band, ImageSeries, MetadataError
+    from .metrics import ConfusionMatrix
+    from .rasters.records import RasterError
+    from .rasters.sensors import SENSORS, find_sensor, sensor_bands
+    from .rasters.series import open_series, read_series
+    from .scenes.checkpoints import load_checkpoint
+    from .scenes.predictor import ScenePredictor
+    from .scenes.raster_output import MapWriter, write_quick_look
+    from .scenes.scene_files import predict_raster, predict_scene
+    from .scenes.vector_output import write_polygons
+    from .synthetic.dataset import SyntheticDataset
+    from .synthetic.scene import make_scene
 
 _MODULES = {
     "data.augmentation": ("Augmentation",),
@@ -33,7 +57,39 @@ _MODULES = {
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "SENSORS",
+    "Acquisition",
+    "Augmentation",
+    "Band",
+    "ConfusionMatrix",
+    "DatasetError",
+    "FolderDataset",
+    "ImageSeries",
+    "MapWriter",
+    "MetadataError",
+    "RasterError",
+    "STSUNCollator",
+    "STSUNImageProcessor",
+    "Sample",
+    "ScenePredictor",
+    "SyntheticDataset",
+    "__version__",
+    "band_statistics",
+    "convert",
+    "find_sensor",
+    "inspect_dataset",
+    "load_checkpoint",
+    "make_scene",
+    "open_series",
+    "predict_raster",
+    "predict_scene",
+    "read_series",
+    "readings",
+    "sensor_bands",
+    "write_polygons",
+    "write_quick_look",
+]
 
 _moved.install()
 
