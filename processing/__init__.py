@@ -40,6 +40,7 @@ _MODULES = {
     "data.description": ("DatasetError",),
     "data.inspection": ("inspect_dataset",),
     "data.statistics": ("band_statistics", "readings"),
+    "errors": ("STSUNError",),
     "image_processing_stsun": ("STSUNImageProcessor",),
     "metadata": ("Acquisition", "Band", "ImageSeries", "MetadataError"),
     "metrics": ("ConfusionMatrix",),

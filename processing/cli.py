@@ -232,6 +232,10 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--checkpoint", help="folder or Hub id of a checkpoint (default: the tiny one that comes with the package)"
     )
+    predict.add_argument(
+        "--revision",
+        help="branch, tag or commit of a checkpoint on the Hub (default: the newest)",
+    )
     predict.add_argument("--task", required=True, help="task, such as semantic_segmentation")
     predict.add_argument(
         "--classes",
@@ -362,7 +366,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     if processes.num_processes > 1:
         # Each process has a device of its own.
         device = processes.device
-    model, processor = load_checkpoint(arguments.checkpoint or default_checkpoint(), arguments.dtype)
+    checkpoint = arguments.checkpoint or default_checkpoint()
+    model, processor = load_checkpoint(checkpoint, arguments.dtype, arguments.revision)
     with _open(arguments, readings_for(processor, arguments.statistics)) as source:
         normalisation = processor.describe_statistics(source.series, arguments.statistics)
         if processes.is_main_process:

@@ -14,6 +14,7 @@
 """Image processor class for STSUN: image series with band and date metadata in, padded and masked tensors out."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,9 @@ BAND_TYPES = (
     *("sar", "sar_vv", "sar_vh", "sar_hh", "sar_hv"),
     *(f"index_{name}" for name in INDICES),
 )
+# A value so many standard deviations from the mean of its band is no measurement, but a fill value that nobody declared
+# (-3.4e38, 9.97e36) or a fault: one such pixel would drown the rest of its tile.
+MAX_NORMALISED = 1e4
 ROLE_CONTEXT, ROLE_DESCRIBED, ROLE_BEFORE, ROLE_AFTER = range(4)
 # Settings that are checked whenever they are set.
 _CHECKS = {
@@ -366,7 +370,10 @@ class STSUNImageProcessor(BaseImageProcessor):
             raise ValueError(f"classes is the text {classes!r}; give a list of names: [{classes!r}].")
         classes = list(classes)
         if len(classes) > IGNORE_INDEX:
-            raise ValueError(f"{len(classes)} classes were asked for; labels tell at most {IGNORE_INDEX} apart.")
+            raise ValueError(
+                f"{len(classes)} classes are more than a map tells apart. Name at most {IGNORE_INDEX} of them "
+                "(classes=[...], --classes)."
+            )
         if not classes:
             raise ValueError(f"No class was asked for; known classes are {', '.join(self.categories)}.")
         for name in classes:
@@ -446,7 +453,8 @@ class STSUNImageProcessor(BaseImageProcessor):
         for acquisition, pixels, valid in zip(series.acquisitions, series.pixels, series.valid, strict=True):
             means, stds = statistics_of(self.kind_statistics, self.band_statistics, acquisition.bands, name)
             # A band that is the same everywhere has no spread to divide by.
-            array = (pixels - means[:, None, None]) / np.where(stds > 0, stds, 1)[:, None, None]
+            with np.errstate(over="ignore"):
+                array = (pixels - means[:, None, None]) / np.where(stds > 0, stds, 1)[:, None, None]
             arrays.append(np.where(valid, array, 0.0).astype(np.float32))
         return arrays
 
@@ -462,7 +470,8 @@ class STSUNImageProcessor(BaseImageProcessor):
 
         Returns:
             `pixel_values` (dates, bands, height, width) float32, normalised, 0 where there is no data and in bands that
-            a date lacks; and `pixel_mask` (dates, height, width) bool, True = data.
+            a date lacks; and `pixel_mask` (dates, height, width) bool, True = data. A pixel with a value beyond all
+            that its band can measure (see `MAX_NORMALISED`) counts as missing, and a warning names the value.
 
         Raises:
             ValueError: the statistics do not fit, or values are in another unit.
@@ -472,9 +481,16 @@ class STSUNImageProcessor(BaseImageProcessor):
         arrays = self.normalize_series(series, statistics)
         num_bands = max(len(array) for array in arrays)
         pixel_values = np.zeros((len(arrays), num_bands, *series.size), dtype=np.float32)
-        for values, array in zip(pixel_values, arrays, strict=True):
-            values[: len(array)] = array
-        return pixel_values, np.stack(series.valid)
+        pixel_mask = np.stack(series.valid)
+        for index, (array, acquisition) in enumerate(zip(arrays, series.acquisitions, strict=True)):
+            pixel_values[index, : len(array)] = array
+            # Both without an array of their own: this is done for every tile of a scene.
+            if max(array.max(), -array.min()) > MAX_NORMALISED:
+                absurd = np.abs(array) > MAX_NORMALISED
+                _warn_of_absurd(absurd, series.pixels[index], acquisition.bands)
+                pixel_mask[index] &= ~absurd.any(axis=0)
+                pixel_values[index][:, ~pixel_mask[index]] = 0
+        return pixel_values, pixel_mask
 
     def encode_metadata(
         self,
@@ -561,9 +577,9 @@ class STSUNImageProcessor(BaseImageProcessor):
         `allow_empty` lets a series without any valid pixel pass, as a training window of a larger one may be.
         """
         sample = self.encode_metadata(series, task, classes, outputs, cell_size=cell_size, size=series.size)
-        if not np.any(series.valid) and not allow_empty:
-            raise ValueError("The series holds no valid pixel: every one is nodata.")
         pixel_values, pixel_mask = self.encode_pixels(series, statistics, check_range)
+        if not pixel_mask.any() and not allow_empty:
+            raise ValueError("The series holds no valid pixel: every one is nodata.")
         sample = {"pixel_values": pixel_values, "pixel_mask": pixel_mask, **sample}
         if labels is not None:
             sample["labels"] = self.encode_labels(labels, sample)
@@ -784,6 +800,17 @@ class STSUNImageProcessor(BaseImageProcessor):
             both = torch.ones_like(change) if valid is None else valid[1:] & valid[:-1]
             results.append({"segmentation": maps, "change": change & both, "valid": both})
         return results
+
+
+def _warn_of_absurd(absurd: np.ndarray, pixels: np.ndarray, bands: Sequence[Band]) -> None:
+    """Names one value of those that are taken as missing."""
+    band, row, column = np.argwhere(absurd)[0]
+    warnings.warn(
+        f"Band {bands[band].name!r} holds values such as {pixels[band, row, column]:g}, beyond all that it can "
+        "measure: such pixels are taken as missing. If that is the value of missing pixels, say so (nodata=..., "
+        "--nodata).",
+        stacklevel=3,
+    )
 
 
 def _is_nested(outputs: Sequence[Any]) -> bool:

@@ -10,6 +10,8 @@ from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProce
 
 # Machines that share their cores stall now and then: how long an example takes says nothing about the code.
 settings.register_profile("stsun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# With --hypothesis-profile deep.
+settings.register_profile("deep", settings.get_profile("stsun"), max_examples=2000)
 settings.load_profile("stsun")
 
 # Small models gain nothing from threads, and lose much where other work waits for the same cores.

@@ -29,6 +29,8 @@ from .samples import ImageRecord, SampleRecord, num_channels
 
 # Values of an image that statistics hold at once (float32, 64 MiB).
 _MAX_VALUES = 2**24
+# Beyond every quantity in every unit in use; the fills of float formats (-3.4e38, 9.97e36, 1e20) lie above.
+_MAX_MEASURED = 1e15
 # Kinds whose bands are told apart by wavelength or name, and not by kind and polarisation alone.
 _NAMED_KINDS = ("reflective", "thermal", "index", "other")
 
@@ -113,6 +115,7 @@ def statistics_of(samples: Sequence[SampleRecord], reader: SampleReader, split: 
             continue
         for part in _strips(reader, record):
             for date in new:
+                _check_measured(part, date, record.image_paths[date])
                 _add_date(part, date, moments, by_name)
     if empty := [entry.band.name for entry in moments.values() if not entry.count]:
         raise DatasetError(
@@ -127,6 +130,17 @@ def _strips(reader: SampleReader, record: SampleRecord) -> Iterable[ImageSeries]
     rows = max(1, _MAX_VALUES // (record.width * num_channels(record)))
     for top in range(0, record.height, rows):
         yield reader.read_images(record, (top, 0, min(rows, record.height - top), record.width))
+
+
+def _check_measured(part: ImageSeries, date: int, path: Path) -> None:
+    """Refuses fill values that nobody declared: one of them would outweigh all that was measured."""
+    for band, array in zip(part.acquisitions[date].bands, part.pixels[date], strict=True):
+        absurd = part.valid[date] & (np.abs(array) > _MAX_MEASURED)
+        if absurd.any():
+            raise DatasetError(
+                f"Band {band.name!r} of {path} holds {array[absurd][0]:g} in {np.count_nonzero(absurd)} pixels, which "
+                "no sensor measures. State it as nodata in dataset.json, or correct the file."
+            )
 
 
 def _add_date(part: ImageSeries, date: int, moments: dict[_Physics, _Moments], by_name: Collection[_Physics]) -> None:

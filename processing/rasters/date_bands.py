@@ -34,7 +34,7 @@ def identities_of(
     files: Sequence[DateFile], handles: Handles, named: Sequence[tuple[Band, str]] | None
 ) -> list[Identity]:
     """What each good band measured, as the caller or the sources say; without a band where nobody does."""
-    identities = []
+    identities: list[Identity] = []
     for file in files:
         for position, index in enumerate(file.indexes):
             if named is not None:
@@ -154,7 +154,7 @@ def measured_bands(
     is_picture: bool,
 ) -> list[Measured]:
     """How the numbers of each good band become physical."""
-    measured = []
+    measured: list[Measured] = []
     for file in files:
         source = handles.source(file.path)
         for position, index in enumerate(file.indexes):

@@ -102,15 +102,15 @@ def between(start: str, end: str) -> Period | None:
 def _extended(text: str) -> str:
     """Basic and ordinal forms of ISO 8601 in the extended form."""
     if match := _ORDINAL.match(text):
-        year, day = int(match[1]), int(match[2])
-        if 1 <= day <= 366:
-            date = dt.date(year, 1, 1) + dt.timedelta(days=day - 1)
-            return f"{date.isoformat()}{text[match.end() :]}" if date.year == year else text
+        year, day_of_year = int(match[1]), int(match[2])
+        if 1 <= day_of_year <= 366 and dt.MINYEAR <= year < dt.MAXYEAR:
+            ordinal = dt.date(year, 1, 1) + dt.timedelta(days=day_of_year - 1)
+            return f"{ordinal.isoformat()}{text[match.end() :]}" if ordinal.year == year else text
     match = _BASIC.match(text)
     if match is None:
         return text
-    year, month, day, hour, minute, second = match.groups()
-    date = f"{year}-{month}-{day}"
+    year_text, month, day, hour, minute, second = match.groups()
+    date = f"{year_text}-{month}-{day}"
     return date if hour is None else f"{date}T{hour}:{minute}:{second or '00'}{text[match.end() :]}"
 
 
@@ -164,11 +164,12 @@ def date_in_name(name: str) -> Period | None:
         name = match[1]
     found: dict[dt.datetime, dt.datetime] = {}
     for match in _NAME_DATE.finditer(name):
-        parts = [int(part) for part in match.groups()[:9] if part is not None]
+        year, month, day_of_month, *time = [int(part) for part in match.groups()[:9] if part is not None]
+        hour, minute, second = time or (0, 0, 0)
         zone = dt.timedelta(hours=int(match["zone_hours"] or 0), minutes=int(match["zone_minutes"] or 0))
         try:
-            value = dt.datetime(*parts) - zone
-        except ValueError:
+            value = dt.datetime(year, month, day_of_month, hour, minute, second) - zone
+        except (ValueError, OverflowError):
             continue
         day = dt.datetime(value.year, value.month, value.day)
         if _FIRST_YEAR <= value.year < _LAST_YEAR:

@@ -98,9 +98,9 @@ def header_of(path: str, domain: Mapping[str, str]) -> EnviHeader | None:
     for beside in (f"{path}.hdr", f"{stem}.hdr"):
         if not os.path.isfile(beside) or _describes_another(beside, path):
             continue
-        fields = _read(beside)
-        if fields is not None:
-            return EnviHeader(path, Path(beside).name, fields, is_own=False)
+        read = _read(beside)
+        if read is not None:
+            return EnviHeader(path, Path(beside).name, read, is_own=False)
     return None
 
 

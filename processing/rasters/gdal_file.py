@@ -57,6 +57,7 @@ class GdalFile(RasterSource):
 
     def _find_alpha(self) -> int | None:
         """The band that says where data are missing: coloured alpha, and nothing says that it measured something."""
+        index: int
         for index, colour in zip(self._dataset.indexes, self._dataset.colorinterp, strict=True):
             if colour == ColorInterp.alpha and not names_data(self._dataset, index):
                 return index
@@ -119,7 +120,8 @@ class GdalFile(RasterSource):
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self._dataset.shape
+        rows, columns = self._dataset.shape
+        return rows, columns
 
     @property
     def indexes(self) -> tuple[int, ...]:
@@ -129,7 +131,8 @@ class GdalFile(RasterSource):
     @property
     def count(self) -> int:
         """Number of bands, alpha included."""
-        return self._dataset.count
+        count: int = self._dataset.count
+        return count
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -180,9 +183,10 @@ class GdalFile(RasterSource):
     def read(self, indexes: Sequence[int], window: Window) -> np.ndarray:
         """Stored numbers (bands, height, width) of a window."""
         try:
-            return self._dataset.read(list(indexes), window=window)
+            numbers: np.ndarray = self._dataset.read(list(indexes), window=window)
         except RasterioIOError as error:
             raise self._unreadable(window, error) from error
+        return numbers
 
     def masked(self, window: Window) -> np.ndarray | None:
         """(height, width) bool: where alpha is 0 or the mask says that data are missing."""
@@ -190,10 +194,13 @@ class GdalFile(RasterSource):
             return None
         try:
             if self._alpha is not None:
-                return self._dataset.read(self._alpha, window=window) == 0
-            return self._dataset.read_masks(self._indexes[0], window=window) == 0
+                opaque: np.ndarray = self._dataset.read(self._alpha, window=window)
+            else:
+                opaque = self._dataset.read_masks(self._indexes[0], window=window)
         except RasterioIOError as error:
             raise self._unreadable(window, error) from error
+        masked: np.ndarray = opaque == 0
+        return masked
 
     def _unreadable(self, window: Window, error: RasterioIOError) -> RasterError:
         reason = str(error.__cause__ or error)

@@ -14,7 +14,6 @@
 """Ground sampling distance and georeference of a raster."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from rasterio import CRS, Affine
@@ -39,8 +38,9 @@ def crs_text(crs: CRS | None) -> str | None:
     """A CRS as `EPSG:code` or WKT."""
     if not crs:
         return None
-    epsg = crs.to_string()
-    return epsg if epsg.startswith("EPSG:") else crs.to_wkt()
+    epsg: str = crs.to_string()
+    wkt: str = crs.to_wkt()
+    return epsg if epsg.startswith("EPSG:") else wkt
 
 
 def apply(transform: Affine, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +99,7 @@ def ground_sampling_distance(crs: CRS | None, transform: Affine | None, shape: t
     return Stated(on_ground, "geotransform, the projection's stretch undone at the raster's centre")
 
 
-def _projected_size_m(crs: CRS, xs: Sequence[float], ys: Sequence[float]) -> float | None:
+def _projected_size_m(crs: CRS, xs: np.ndarray, ys: np.ndarray) -> float | None:
     """`None` where the projection cannot be undone."""
     try:
         longitudes, latitudes = transform_points(crs, "EPSG:4326", xs, ys)

@@ -213,16 +213,24 @@ def _missing_band(band: np.ndarray, channel: Channel) -> np.ndarray:
 
 
 def _equals(stored: np.ndarray, number: float, decoded: bool) -> np.ndarray:
+    equal: np.ndarray
     if decoded:
         # Numbers that went through scale and offset come back rounded.
-        return np.isclose(stored, number, rtol=1e-6, atol=1e-3)
-    if stored.dtype.kind == "f":
+        equal = np.isclose(stored, number, rtol=1e-6, atol=1e-3)
+    elif stored.dtype.kind == "f":
         # A fill value is stored in the precision of the file.
         with np.errstate(over="ignore"):
-            return stored == stored.dtype.type(number)
+            equal = stored == stored.dtype.type(number)
+    elif _holds(stored.dtype, number):
+        equal = stored == stored.dtype.type(int(number))
+    else:
+        equal = np.zeros(stored.shape, dtype=bool)
+    return equal
+
+
+def _holds(dtype: np.dtype, number: float) -> bool:
+    """Whether a type of integers can hold a number."""
     if not math.isfinite(number) or number != int(number):
-        return np.zeros(stored.shape, dtype=bool)
-    limits = np.iinfo(stored.dtype) if stored.dtype.kind in "iu" else None
-    if limits is not None and not limits.min <= number <= limits.max:
-        return np.zeros(stored.shape, dtype=bool)
-    return stored == stored.dtype.type(int(number))
+        return False
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    return limits is None or limits.min <= number <= limits.max

@@ -14,7 +14,7 @@
 """What a source states about a raster, as typed records with provenance: the ground floor of this wing.
 
 A source (a GDAL file, a netCDF or Zarr cube, a STAC item, a product folder, a dataset.json, an argument) fills
-[`Statements`]; `resolve` joins those of several sources about one raster. Nothing is decided here.
+[`Statements`]; `identify` and `scaling` join those of several sources about one raster. Nothing is decided here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -117,7 +117,8 @@ class BandStatements:
 
     def joined(self, other: "BandStatements") -> "BandStatements":
         """Both sources' statements, these first."""
-        return _joined(self, other)
+        joined: BandStatements = _joined(self, other)
+        return joined
 
 
 @dataclass(frozen=True)

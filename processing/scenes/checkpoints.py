@@ -72,6 +72,10 @@ def load_checkpoint(
         OSError: nothing by that id on the Hub or in its cache.
     """
     if Path(name).exists():
+        if revision is not None:
+            raise CheckpointError(
+                f"revision (--revision) names a version on the Hub, but {name} is a local folder. Leave it out."
+            )
         _check_parts(Path(name))
     if _find(name, "adapter_config.json", revision) is not None:
         raise CheckpointError(

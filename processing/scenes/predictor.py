@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 
 from modeling_stsun import STSUNForDensePrediction
 
+from ..errors import STSUNError
 from ..image_processing_stsun import BY_KIND, Outputs, STSUNImageProcessor
 from ..metadata import IGNORE_INDEX, ImageSeries
 from ..rasters.entries import PathLike
@@ -51,6 +52,10 @@ _BLOCK_BYTES = 2**26
 _PREFETCHED_BATCHES = 2
 
 T = TypeVar("T")
+
+
+class PredictionError(STSUNError, ValueError):
+    """A model whose output means nothing."""
 
 
 class SeriesInMemory:
@@ -292,6 +297,8 @@ class ScenePredictor:
                 "overlap smaller than the tile."
             )
         processor.check_config(model.config)
+        if model.device.type == "meta":
+            raise ValueError("The model is on the device 'meta', which holds no values. Name another (--device).")
         self.model, self.processor, self.task = model.eval(), processor, task
         self.batch_size, self.progress = batch_size, progress
         self.probabilities, self.margins = probabilities, margins
@@ -333,8 +340,10 @@ class ScenePredictor:
         self.height, self.width = self.scene.height, self.scene.width
         longest = min(tile_size, max(self.height, self.width))
         self.cell_size = -(-longest // self.processor.unified_size) if cell_size is None else cell_size
-        if self.cell_size < 1:
-            raise ValueError(f"cell_size must be at least 1 pixel, got {self.cell_size}.")
+        if not 1 <= self.cell_size <= longest:
+            raise ValueError(
+                f"cell_size (--cell-size) must be from 1 to the {longest} pixels of a tile, got {self.cell_size}."
+            )
         token = self.cell_size * self.model.config.patch_size
         self.rows = plan_axis(self.height, tile_size, overlap, token)
         self.columns = plan_axis(self.width, tile_size, overlap, token)
@@ -396,6 +405,8 @@ class ScenePredictor:
         for position, tile in enumerate(tiles):
             series = self._read(*tile)
             valid = np.stack(series.valid)
+            if valid.any():
+                pixel_values, valid = self.processor.encode_pixels(series, self.statistics, check_range=False)
             described = np.stack([valid[list(output)].any(0) for output in self.outputs])
             if self.task == "binary_change_detection":
                 seen = np.stack([valid[list(output)].all(0) for output in self.outputs])
@@ -406,10 +417,9 @@ class ScenePredictor:
             if not seen.any():
                 continue
             full.append(position)
-            pixel_values, pixel_mask = self.processor.encode_pixels(series, self.statistics)
             rows, columns = shape[0] - valid.shape[1], shape[1] - valid.shape[2]
             pixels.append(np.pad(pixel_values, ((0, 0), (0, 0), (0, rows), (0, columns))))
-            masks.append(np.pad(pixel_mask, ((0, 0), (0, rows), (0, columns))))
+            masks.append(np.pad(valid, ((0, 0), (0, rows), (0, columns))))
             complete &= bool(masks[-1].all())
         values = torch.from_numpy(np.stack(pixels)) if full else None
         # Without a mask the model is much faster.
@@ -426,6 +436,7 @@ class ScenePredictor:
 
         Raises:
             RasterError: a tile cannot be read.
+            PredictionError: the model gives values that are not finite.
         """
         runs: list[list[Block]] = []
         for block in self.blocks if blocks is None else blocks:
@@ -501,6 +512,13 @@ class ScenePredictor:
                 done, begin = bottom - top, max(run[0].row - top, 0)
                 if begin < done and top < run[-1].row + run[-1].height:
                     finished = (..., slice(begin, done), slice(None))
+                    if not total[finished].isfinite().all():
+                        raise PredictionError(
+                            f"The model gives values that are not finite in rows {top + begin} to {top + done - 1} of "
+                            f"the scene, columns {left} to {left + width - 1}: its weights are damaged, or too large "
+                            f"for {self.model.dtype}. Take another checkpoint, or load it as float32 (dtype="
+                            '"float32", --dtype float32).'
+                        )
                     self.timings["blend"] += perf_counter() - computed
                     yield LogitStrip(
                         row=top + begin,

@@ -38,6 +38,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 
+from .._files import sync
 from ..metadata import IGNORE_INDEX, ImageSeries
 from ..rasters.entries import PathLike
 from ..rasters.records import RasterError
@@ -51,6 +52,8 @@ PICTURE_SUFFIXES = (".png",)
 # Side of the blocks of a GeoTIFF. 256, not the 512 of GDAL's COG driver: probabilities of a hundred classes
 # are interleaved by pixel, and a block of them has to stay small.
 _BLOCK_SIZE = 256
+# Of a name, where the system does not say how many it allows.
+_NAME_BYTES = 255
 
 # Columns of a raster attribute table: name, GDALRATFieldType (0 integer, 2 text), GDALRATFieldUsage.
 _ATTRIBUTE_FIELDS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
@@ -76,6 +79,22 @@ def check_writable(path: PathLike, suffixes: Sequence[str] = RASTER_SUFFIXES) ->
         raise RasterError(f"Folder {folder} does not exist. Make it, or write elsewhere.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise RasterError(f"Folder {folder} is not writable. Change its permissions, or write elsewhere.")
+    _check_name(target, folder)
+
+
+def _check_name(target: Path, folder: Path) -> None:
+    """Refuses a name that would fail only when the file, or one beside it, is written."""
+    try:
+        target.name.encode()
+    except UnicodeEncodeError as error:
+        raise RasterError(f"{target.name!r} is no name in UTF-8, which GDAL asks for. Name it otherwise.") from error
+    longest = len(os.fsencode(f"{_partial(target).name}.aux.xml"))
+    limit = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else _NAME_BYTES
+    if longest > limit:
+        raise RasterError(
+            f"{target.name} is too long: until it is complete, a file takes up to {longest} bytes for its name, and "
+            f"{folder} allows {limit}. Take a shorter name."
+        )
 
 
 def write_series(series: ImageSeries, folder: PathLike) -> list[Path]:
@@ -213,13 +232,16 @@ class RasterWriter:
             self._check_written()
             sidecar = self._sidecar()
             final = self.path.with_name(self.path.name + ".aux.xml")
+            sync(self._partial)
             if sidecar is None:
                 final.unlink(missing_ok=True)
             else:
                 ElementTree.ElementTree(sidecar).write(self._partial_sidecar, encoding="utf-8")
+                sync(self._partial_sidecar)
                 os.replace(self._partial_sidecar, final)
             try:
                 os.replace(self._partial, self.path)
+                sync(self.path.parent)
             except OSError:
                 final.unlink(missing_ok=True)
                 raise

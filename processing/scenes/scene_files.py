@@ -14,6 +14,8 @@
 """Maps of whole scenes, in memory or in georeferenced files."""
 
 import hashlib
+import os
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -28,6 +30,7 @@ import rasterio
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from tqdm.auto import tqdm
 
 from modeling_stsun import STSUNForDensePrediction
@@ -55,6 +58,8 @@ from .visualization import Colour, default_colours
 _GDAL_CACHE_BYTES = 2**26
 # Processes wait for the slowest one, however long it takes.
 _TIMEOUT = timedelta(days=365)
+# Until they have met: as long as slow ones take to import and to load.
+_MEETING_TIMEOUT = timedelta(minutes=5)
 # Raised when the blocks of earlier versions can no longer be used.
 _JOURNAL_VERSION = 3
 # Of all rasters that are written: how the input was normalised.
@@ -77,8 +82,27 @@ def legend(classes: Sequence[str]) -> list[str]:
 
 
 def join_processes(device: torch.device | str) -> PartialState:
-    """The processes that Accelerate or torchrun started for this work: one, if they started none."""
-    return PartialState(cpu=torch.device(device).type == "cpu", timeout=_TIMEOUT)
+    """The processes that Accelerate or torchrun started for this work: one, if they started none.
+
+    Raises:
+        ValueError: the environment names others, as in a job of several processes, but they do not come.
+    """
+    cpu = torch.device(device).type == "cpu"
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 or torch.distributed.is_initialized():
+        return PartialState(cpu=cpu, timeout=_TIMEOUT)
+    print(f"Waiting for {count} processes, as RANK and WORLD_SIZE say ...", file=sys.stderr)
+    try:
+        state = PartialState(cpu=cpu, timeout=_MEETING_TIMEOUT)
+    except torch.distributed.DistError as error:
+        raise ValueError(
+            f"RANK and WORLD_SIZE in the environment say that {count} processes share this work, but they did not meet "
+            f"within {_MEETING_TIMEOUT.total_seconds():g} s. Start all of them (accelerate launch, torchrun), or unset "
+            "RANK and WORLD_SIZE to work in one."
+        ) from error
+    # There is no public way to change it once they have met.
+    _set_pg_timeout(_TIMEOUT)
+    return state
 
 
 def predict_scene(

@@ -67,6 +67,9 @@ class FinetuneArguments:
     model: str = field(
         default="tiny", metadata={"help": f"Preset ({', '.join(PRESETS)}), or folder or Hub id of a checkpoint."}
     )
+    revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of a checkpoint on the Hub (default: the newest)."}
+    )
     # On a tenth of the labels, with classes of other names than the checkpoint's: mIoU 0.51 instead of 0.41 (tiny).
     new_output_module: bool = field(
         default=False,

@@ -51,7 +51,7 @@ def build_model(arguments: FinetuneArguments, sources: Sources) -> tuple[STSUNFo
         )
     else:
         try:
-            model, processor = load_checkpoint(arguments.model)
+            model, processor = load_checkpoint(arguments.model, revision=arguments.revision)
         except (OSError, ValueError) as error:
             raise TrainingError(f"model: {error}") from error
         model = model.float()

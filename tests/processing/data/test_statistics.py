@@ -113,6 +113,16 @@ def test_a_band_without_a_valid_pixel_is_refused(folder):
         band_statistics(folder.open())
 
 
+@pytest.mark.parametrize("value", [-3.4028235e38, 9.96921e36, 1e20])
+def test_fill_values_that_nobody_declared_are_refused_with_their_place(folder, value):
+    pixels = folder.images["t1"].astype(np.float32)
+    pixels[2, 1, :3] = value
+    write(folder.root / "images/t1.tif", pixels)
+    folder.json["samples"] = [folder.sample("a", ["t1"], LABELS)]
+    with pytest.raises(DatasetError, match=r"of .*t1\.tif holds .* in 3 pixels, .*nodata in dataset\.json"):
+        band_statistics(folder.open())
+
+
 def test_a_reading_is_what_dataset_json_adds_to_the_files(folder):
     write(folder.root / "images/t0.tif", folder.images["t0"], transform=None, crs=None)
     write(folder.root / "images/radar.tif", folder.images["radar"], transform=None, crs=None)

@@ -164,7 +164,7 @@ def test_sizes_that_would_fill_the_memory_are_refused_at_once(folder, change):
         ({"tasks": []}, "tasks must hold at least one name"),
         ({"tasks": "semantic_segmentation"}, "tasks"),
         ({"window_sizes": [[0, 0]]}, "window_sizes"),
-        ({"window_sizes": []}, "window_sizes must hold at least one pair"),
+        ({"window_sizes": [[1]]}, "window_sizes must hold pairs"),
         ({"hidden_act": "unheard"}, "hidden_act is 'unheard'; it must be one of"),
         ({"layer_norm_eps": math.nan}, "layer_norm_eps must be from"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps must be from"),
@@ -220,10 +220,10 @@ PROCESSOR_KEYS = st.sampled_from(
         *("image_processor_type", "auto_map", "size", "resample", "do_resize", "processor_class", "unknown"),
     ]
 )
-ONCE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
+SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-@ONCE
+@SHARED
 @given(change=st.dictionaries(CONFIG_KEYS, VALUES, min_size=1, max_size=3))
 def test_whatever_config_json_says_it_makes_the_model_or_a_checkpoint_error(checkpoint, tmp_path_factory, change):
     folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("any") / "checkpoint")
@@ -236,7 +236,7 @@ def test_whatever_config_json_says_it_makes_the_model_or_a_checkpoint_error(chec
     assert all(parameter.isfinite().all() for parameter in loaded.parameters())
 
 
-@ONCE
+@SHARED
 @given(change=st.dictionaries(PROCESSOR_KEYS, VALUES, min_size=1, max_size=3))
 def test_whatever_the_processor_says_it_makes_one_or_a_value_error(checkpoint, tmp_path_factory, change):
     folder = shutil.copytree(checkpoint, tmp_path_factory.mktemp("any") / "checkpoint")
@@ -260,5 +260,7 @@ def test_a_revision_is_taken_where_one_is_named(checkpoint, monkeypatch):
         return str(path) if path.exists() else None
 
     monkeypatch.setattr("stsun_processing.scenes.checkpoints.cached_file", cached_file)
+    with pytest.raises(CheckpointError, match=r"revision \(--revision\) .* is a local folder"):
+        load_checkpoint(checkpoint, revision="v1")
     load_checkpoint("someone/stsun", revision="v1")
     assert set(asked) == {"v1"}

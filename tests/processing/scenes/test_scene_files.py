@@ -2,7 +2,6 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -37,60 +36,9 @@ from stsun_processing.scenes import scene_files
 from stsun_processing.scenes.journal import Journal
 from stsun_processing.scenes.predictor import PROBABILITY_SCALE, ScenePredictor
 from stsun_processing.scenes.raster_output import class_names, write_series
+from tests.processing.scenes.scene_work import BANDS, CLASSES, TASK, TILES, blocks, read, run, slowed, whole, work
 
-BANDS = (Band("B02", 492, 66), Band("B08", 833, 106))
-CLASSES = ["water", "forest", "urban"]
-TILES = {"tile_size": 24, "overlap": 8, "progress": False}
-TASK = "semantic_change_detection"
-
-
-@pytest.fixture(autouse=True)
-def _small_blocks(monkeypatch):
-    monkeypatch.setattr(predictor_module, "_BLOCK_TILES", (1, 3))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def rasters(tmp_path):
-    """Two dates of 90 x 100 pixels, with a hole on both and one on the first."""
-    rng = np.random.default_rng(0)
-    pixels = rng.uniform(0, 0.6, (2, 2, 90, 100)) * np.kron(rng.uniform(0.1, 1, (2, 2, 9, 10)), np.ones((10, 10)))
-    pixels[:, :, 40:60, :30] = np.nan
-    pixels[0, :, 5:9, 5:9] = np.nan
-    series = ImageSeries(
-        tuple(Acquisition(BANDS, date, 10) for date in ("2021-01-03", "2021-03-01")),
-        crs="EPSG:32633",
-        transform=(10, 0, 400_000, 0, -10, 5_000_000),
-        pixels=tuple(pixels),
-    )
-    return [str(path) for path in write_series(series, tmp_path / "series")]
-
-
-def run(checkpoint, rasters, out, **options):
-    model, processor = load_checkpoint(checkpoint)
-    with open_series(rasters) as source:
-        return predict_raster(model, processor, source, out, TASK, CLASSES, **{**TILES, **options})
-
-
-def read(path):
-    with rasterio.open(path) as dataset:
-        return dataset.read()
-
-
-def work(out):
-    return out.with_name(out.name + ".work")
-
-
-def blocks(out):
-    return sorted(path.name for path in work(out).glob("block_*.npz"))
-
-
-def whole(path):
-    """Bytes of a map and of what lies beside it."""
-    return path.read_bytes(), path.with_name(path.name + ".aux.xml").read_bytes()
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 # What the files hold
@@ -303,14 +251,6 @@ def test_an_unreadable_tile_is_named_and_the_rest_kept(checkpoint, tmp_path, ras
 # In a process of its own: killed, or without room on the disk
 
 
-def slowed(function, seconds):
-    def wrapper(*args, **kwargs):
-        function(*args, **kwargs)
-        time.sleep(seconds)
-
-    return wrapper
-
-
 def in_process(checkpoint, rasters, out, limit=None):
     torch.set_num_threads(1)
     predictor_module._BLOCK_TILES = (1, 3)
@@ -326,14 +266,6 @@ def in_process(checkpoint, rasters, out, limit=None):
     except RasterError as error:
         out.with_suffix(".txt").write_text(str(error))
         sys.exit(2)
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Forks of a process that has imported everything and computed nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "stsun_processing.scenes.scene_files"])
-    return context
 
 
 def test_kills_at_random_moments_leave_no_partial_file_and_lose_nothing(processes, checkpoint, rasters, tmp_path):
