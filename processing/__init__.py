@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .data.description import DatasetError
     from .data.inspection import inspect_dataset
     from .data.statistics import band_statistics, readings
+    from .errors import STSUNError
     from .image_processing_stsun import STSUNImageProcessor
     from .metadata import Acquisition, Band, ImageSeries, MetadataError
     from .metrics import ConfusionMatrix
@@ -70,6 +71,7 @@ __all__ = [
     "MetadataError",
     "RasterError",
     "STSUNCollator",
+    "STSUNError",
     "STSUNImageProcessor",
     "Sample",
     "ScenePredictor",
