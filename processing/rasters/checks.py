@@ -15,6 +15,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,11 @@ from .gdal_file import GdalFile
 from .raster_series import RasterSeries
 from .records import RasterError, RasterSource, abridged
 
+# Of a place that is looked at: its side in pixels, and its values if there are many bands (64 MiB).
 _PROBE_PIXELS = 256
+_PROBE_VALUES = 2**24
+# A thousand places are 67 million pixels.
+_MAX_PROBES = 1024
 
 
 def check_last_block(source: RasterSource, indexes: Sequence[int]) -> None:
@@ -37,7 +42,8 @@ def check_last_block(source: RasterSource, indexes: Sequence[int]) -> None:
     height, width = source.shape
     row = (height - 1) // rows * rows
     column = (width - 1) // columns * columns
-    source.read(indexes, Window(column, row, width - column, height - row))
+    # GDAL reads blocks whole: one pixel is enough, and takes no memory where there are thousands of bands.
+    source.read(indexes, Window(column, row, 1, 1))
 
 
 def check_complete(path: str | os.PathLike[str]) -> None:
@@ -59,7 +65,8 @@ def check_complete(path: str | os.PathLike[str]) -> None:
 def check_has_data(opened: RasterSeries) -> None:
     """Makes sure that a series holds a valid pixel.
 
-    Looks into a few places spread over the raster first, and reads all of it only if these are empty.
+    Looks into places spread over the raster, until one holds data. A large raster is not read whole: after
+    `_MAX_PROBES` empty places it is taken at its word, with a warning.
 
     Args:
         opened: the series.
@@ -67,7 +74,8 @@ def check_has_data(opened: RasterSeries) -> None:
     Raises:
         RasterError: no date holds a pixel with data in all bands.
     """
-    size = _PROBE_PIXELS
+    most_bands = max(len(acquisition.bands) for acquisition in opened.series.acquisitions)
+    size = min(_PROBE_PIXELS, max(math.isqrt(_PROBE_VALUES // most_bands), 1))
     rows, columns = math.ceil(opened.height / size), math.ceil(opened.width / size)
     count = rows * columns
     # Steps of the golden section visit the whole raster evenly at any number of looks.
@@ -75,7 +83,7 @@ def check_has_data(opened: RasterSeries) -> None:
     while math.gcd(step, count) != 1:
         step += 1
     seen = [np.zeros(len(acquisition.bands), dtype=bool) for acquisition in opened.series.acquisitions]
-    for look in range(count):
+    for look in range(min(count, _MAX_PROBES)):
         down, right = divmod((count // 2 + look * step) % count, columns)
         row, column = down * size, right * size
         window = Window(column, row, min(size, opened.width - column), min(size, opened.height - row))
@@ -84,6 +92,14 @@ def check_has_data(opened: RasterSeries) -> None:
             if finite.all(axis=0).any():
                 return
             found |= finite.any(axis=(1, 2))
+    if count > _MAX_PROBES:
+        warnings.warn(
+            f"{opened.layers[0][0].path} and what belongs to it: no pixel with data in {_MAX_PROBES} places of {size} "
+            f"x {size} pixels, spread over {opened.height} x {opened.width}. The rest was not looked at; check the "
+            "nodata value and the masks (gdalinfo -stats).",
+            stacklevel=2,
+        )
+        return
     raise _no_data(opened, seen)
 
 

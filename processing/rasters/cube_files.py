@@ -36,7 +36,7 @@ _ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 _GDAL_NAME = re.compile(r"(?:netcdf|zarr):(.+)", re.IGNORECASE)
 _QUOTED = re.compile(r'"([^"]+)"(?::(.*))?')
 # What the libraries below xarray raise for damaged files.
-XARRAY_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+XARRAY_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError)
 
 
 def cube_name(path: str) -> tuple[str, tuple[str, ...] | None]:

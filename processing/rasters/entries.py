@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from ..metadata import Band
 from .arguments import Given
 from .cubes import cube_name, is_cube, is_xarray
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 SeriesEntry: TypeAlias = "PathLike | Mapping[str, Any] | Dataset | DataArray"
+# A date each day for half a century.
+_MAX_DATES = 20_000
+_MAX_BLOCK_BYTES = 2**29
 # The bands of each raster that belong to one date.
 Slot: TypeAlias = list[tuple[str, tuple[int, ...]]]
 
@@ -128,15 +133,28 @@ def open_all(entries: Sequence[Entry], handles: Handles) -> None:
     """Opens each raster once, and refuses those that cannot be used.
 
     Raises:
-        RasterError: a raster cannot be opened, lies on no map, holds complex numbers, or is named twice with different
-            metadata.
+        RasterError: a raster cannot be opened, lies on no map, holds complex numbers or huge blocks, or is named twice
+            with different metadata.
     """
     for entry in entries:
         for part in entry.parts:
             handles.add(part)
             source = handles.source(part.path)
             check_coordinates(source)
+            _check_block_size(source)
             _check_numbers(source)
+
+
+def _check_block_size(source: RasterSource) -> None:
+    """Refuses rasters that cannot be read in parts: every window would take a whole block of memory."""
+    rows, columns = source.block_shape
+    block_bytes = rows * columns * max(np.dtype(dtype).itemsize for dtype in source.dtypes)
+    if block_bytes > _MAX_BLOCK_BYTES:
+        raise RasterError(
+            f"{source.path} is stored in blocks of {rows} x {columns} pixels, {block_bytes / 2**30:.3g} GiB per band, "
+            "which are read whole for any window. Write it with smaller ones, for instance with gdal_translate -co "
+            "TILED=YES."
+        )
 
 
 def _check_numbers(source: RasterSource) -> None:
@@ -161,7 +179,7 @@ def slots_of(
     Raises:
         RasterError: rasters of one entry hold different numbers of dates, or bands do not divide into dates.
     """
-    slots = []
+    slots: list[Slot] = []
     for entry in entries:
         paths = [part.path for part in entry.parts]
         channels = [(path, handles.source(path).indexes) for path in paths]
@@ -173,6 +191,11 @@ def slots_of(
         else:
             count = num_dates or _count_dates(channels, dates, bands, len(entries))
             slots += _divided(channels, count, by_date=stacked == "dates")
+    if len(slots) > _MAX_DATES:
+        raise RasterError(
+            f"{entries[0].parts[0].path} and what belongs to it hold {len(slots)} dates; at most {_MAX_DATES} are "
+            "read. Choose some of them (dataset.isel of xarray), or give fewer files."
+        )
     return slots
 
 

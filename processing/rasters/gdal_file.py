@@ -17,6 +17,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import rasterio
@@ -33,6 +34,21 @@ from .records import RasterError, RasterSource, Scaling, Statements, abridged
 # Names that GDAL takes and that are no paths of this machine: /vsizip/..., https://..., netcdf:...
 _NOT_LOCAL = re.compile(r"/vsi|[A-Za-z][A-Za-z0-9+_]+:")
 _OPAQUE_OR_CLEAR = (0, 255)
+_NETWORK_DRIVERS = {
+    "DAAS",
+    "EEDA",
+    "EEDAI",
+    "HTTP",
+    "NGW",
+    "OAPIF",
+    "OGCAPI",
+    "PLMOSAIC",
+    "STACIT",
+    "STACTA",
+    "WCS",
+    "WMS",
+    "WMTS",
+}
 
 
 class GdalFile(RasterSource):
@@ -221,6 +237,14 @@ class GdalFile(RasterSource):
         self._dataset.close()
 
 
+@cache
+def _local_drivers() -> list[str]:
+    """GDAL's drivers but those that send requests: a file named .tif may describe a web service."""
+    with rasterio.Env() as environment:
+        known: dict[str, str] = environment.drivers()
+    return sorted(set(known).difference(_NETWORK_DRIVERS))
+
+
 def open_dataset(path: str) -> DatasetReader:
     """Opens a raster with GDAL.
 
@@ -236,6 +260,9 @@ def open_dataset(path: str) -> DatasetReader:
         with warnings.catch_warnings():
             # No geotransform is no fault: georeference and GSD are then unknown, and the report says so.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
+            if not local:
+                return rasterio.open(path)
+            with rasterio.Env():
+                return DatasetReader(path, driver=_local_drivers(), sharing=False)
     except RasterioError as error:
         raise RasterError(f"{path} cannot be opened as a raster: {error}") from error

@@ -1,5 +1,8 @@
 """GDAL files as sources: alpha bands, masks, pages, and what stands behind them."""
 
+import http.server
+import threading
+
 import numpy as np
 import pytest
 import rasterio
@@ -110,6 +113,35 @@ def test_a_vrt_without_its_source_says_so(tmp_path):
     path.unlink()
     with pytest.raises(RasterError, match=r"a\.vrt.*[Vv]RT refers to is missing|does not exist|No such file"):
         read_series(tmp_path / "a.vrt", bands=["red:660"])
+
+
+def test_a_local_file_does_not_reach_the_network(tmp_path):
+    requests = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        service = f"""<GDAL_WMS><Service name="TMS"><ServerUrl>{url}/${{z}}/${{x}}/${{y}}.png</ServerUrl></Service>
+            <DataWindow><UpperLeftX>0</UpperLeftX><UpperLeftY>0</UpperLeftY><LowerRightX>1</LowerRightX>
+            <LowerRightY>1</LowerRightY><TileLevel>1</TileLevel></DataWindow><Projection>EPSG:4326</Projection>
+            <BandsCount>3</BandsCount></GDAL_WMS>"""
+        (tmp_path / "wms.tif").write_text(service)
+        (tmp_path / "wcs.tif").write_text(
+            f"<WCS_GDAL><ServiceURL>{url}/?</ServiceURL><CoverageName>a</CoverageName></WCS_GDAL>"
+        )
+        for name in ("wms.tif", "wcs.tif"):
+            with pytest.raises(RasterError, match="cannot be opened as a raster"):
+                read_series(tmp_path / name)
+        server.shutdown()
+    assert requests == []
 
 
 def test_a_mask_beside_a_file_counts(tmp_path):
