@@ -54,7 +54,7 @@ def test_scores_of_presets_are_set_beside_their_operations(tmp_path):
     assert result.returncode == 0, result.stderr
     tiny, small = csv.DictReader((tmp_path / "front.csv").open())
     assert (tiny["preset"], tiny["seeds"], small["preset"], small["seeds"]) == ("tiny", "2", "small", "1")
-    assert 3 < float(small["forward_gflop"]) / float(tiny["forward_gflop"]) < 6
+    assert 3 < float(small["forward_gflop"]) / float(tiny["forward_gflop"]) < 10
     assert float(tiny["semantic_segmentation_mean_iou"]) == pytest.approx(0.4)
     assert float(tiny["semantic_segmentation_mean_iou_std"]) == pytest.approx(0.1 * 2**0.5)
     report = (tmp_path / "front.md").read_text()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._lazy import find
 
 if TYPE_CHECKING:
+    from .._files import write_whole
     from .arguments import FinetuneArguments, TrainingError, parse_arguments
     from .evaluation import BatchScores, Scores, TaskScores, evaluate_sources, mean_score, summary
     from .models import add_lora, balanced_class_weights, build_model, plain_model, with_new_output_module
@@ -64,6 +65,7 @@ __all__ = [
     "step_of",
     "summary",
     "with_new_output_module",
+    "write_whole",
 ]
 
 

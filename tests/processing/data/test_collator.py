@@ -103,4 +103,5 @@ def test_a_sample_that_does_not_fit_is_named(collate, sample, message):
 def test_units_are_checked_where_no_statistics_are_of_the_source(collate):
     sample = make_sample("else")
     batch = STSUNCollator(collate.processor, check_range=False)([sample])
-    assert batch["pixel_values"].max() > 1000
+    # Beyond 1e4 standard deviations values count as missing.
+    assert batch["pixel_values"].max() > 100
