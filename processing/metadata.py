@@ -62,7 +62,7 @@ MIN_WAVELENGTH_NM = 30.0
 MAX_WAVELENGTH_NM = 1.0e6
 
 # Names that leave no doubt about the kind of a band whose kind is not given.
-_POLARISATION_NAME = re.compile(
+POLARISATION_NAME = re.compile(
     r"(?:(?:sigma|gamma|beta)(?:0|_?nought)?_?)?(vv|vh|hh|hv)(?:_?(?:db|lin|linear|amplitude|intensity))?", re.I
 )
 _ELEVATION_NAMES = ("dem", "dsm", "dtm", "elevation", "height")
@@ -202,7 +202,7 @@ def kind_of(name: str, center_nm: float | None = None) -> tuple[str, str | None]
     Returns:
         Kind and polarisation as in [`Band`]; `None` where name and wavelength leave them open.
     """
-    if match := _POLARISATION_NAME.fullmatch(name.strip()):
+    if match := POLARISATION_NAME.fullmatch(name.strip()):
         return "sar", match[1].upper()
     plain_name = name.strip().lower()
     if plain_name in INDICES:

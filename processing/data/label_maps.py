@@ -21,20 +21,19 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio import CRS, Affine
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform as transform_points
 from rasterio.windows import Window as RasterWindow
 
 from ..metadata import IGNORE_INDEX
+from ..rasters.records import GDAL_ERRORS
 from .fields import DatasetError
 from .samples import SampleRecord, Window
 
 # Label maps come out of many tools, whose transforms differ by rounding.
 _MAX_SHIFT_PIXELS = 0.01
 # What rasterio raises: its own errors, and GDAL's where it does not translate them.
-_GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 # Ids are 0 to 255; this stands for stored values that no class has.
 _NUM_IDS = 256
 _NO_CLASS = 256
@@ -204,7 +203,7 @@ def _shift_pixels(
     try:
         if own_crs and images_crs and (target := CRS.from_user_input(images_crs)) != own_crs:
             xs, ys = (np.array(values) for values in transform_points(own_crs, target, xs, ys))
-    except _GDAL_ERRORS:
+    except GDAL_ERRORS:
         return math.inf
     # Points that a projection cannot show are infinite.
     with np.errstate(invalid="ignore"):

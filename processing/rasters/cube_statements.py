@@ -34,30 +34,11 @@ from .cube_numbers import nodata_of, packing_of, valid_range_of
 from .dates import DATE_KEYS, PERIOD_KEYS, date_in_name, dates_of, parse_period
 from .quantities import finite, length_nm
 from .records import BandStatements, Period, Quantity, RasterError, Stated, Statements
-from .sensors import is_counting_name, plain_band_name, wavelength_in_name
+from .sensors import INSTRUMENT_KEYS, PLATFORM_KEYS, is_counting_name, plain_band_name, wavelength_in_name
 
 if TYPE_CHECKING:
     from xarray import Dataset
 
-_INSTRUMENT_KEYS = (
-    "sensor",
-    "sensor_id",
-    "sensor_name",
-    "sensor_type",
-    "instrument",
-    "instruments",
-)
-_PLATFORM_KEYS = (
-    "platform",
-    "satellite",
-    "satellite_id",
-    "satelliteid",
-    "mission",
-    "spacecraft",
-    "spacecraft_id",
-    "spacecraft_name",
-    "constellation",
-)
 # CF's standard names for what a wavelength coordinate holds.
 _WAVELENGTH_STANDARD_NAMES = (
     "radiation_wavelength",
@@ -137,8 +118,8 @@ def states_of(
         of_raster, unread_of_raster = (), ()
     return Statements(
         bands=tuple(bands or own),
-        platform=_words(dataset, layout, _PLATFORM_KEYS),
-        instrument=_words(dataset, layout, _INSTRUMENT_KEYS),
+        platform=_words(dataset, layout, PLATFORM_KEYS),
+        instrument=_words(dataset, layout, INSTRUMENT_KEYS),
         date=of_raster,
         unread_date=(*unread, *unread_of_raster),
         gsd_m=_ground_sampling_distance(dataset, layout),

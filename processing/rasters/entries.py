@@ -141,8 +141,8 @@ def open_all(entries: Sequence[Entry], handles: Handles) -> None:
             handles.add(part)
             source = handles.source(part.path)
             check_coordinates(source)
-            _check_block_size(source)
             _check_numbers(source)
+            _check_block_size(source)
 
 
 def _check_block_size(source: RasterSource) -> None:

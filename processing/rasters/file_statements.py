@@ -21,31 +21,16 @@ from pathlib import Path
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from ..metadata import KIND_ALIASES, POLARISATIONS
+from ..metadata import KIND_ALIASES, POLARISATION_NAME, POLARISATIONS
 from .dates import date_in_name, dates_of, parse_period, without_date
 from .envi import EnviHeader, header_key, header_of
 from .folders import RASTER_SUFFIXES
 from .quantities import finite, length_nm
 from .records import BandStatements, Period, Quantity, RasterError, Scaling, Stated, Statements
-from .sensors import is_counting_name, plain_band_name, wavelength_in_name
+from .sensors import INSTRUMENT_KEYS, PLATFORM_KEYS, is_counting_name, plain_band_name, wavelength_in_name
 
-INSTRUMENT_KEYS = ("sensor", "sensor_id", "sensor_name", "sensor_type", "instrument")
-PLATFORM_KEYS = (
-    "platform",
-    "satellite",
-    "satellite_id",
-    "satelliteid",
-    "mission",
-    "spacecraft",
-    "spacecraft_id",
-    "spacecraft_name",
-)
 _CENTER_KEY = re.compile(r"(?:(?:cent(?:er|re|ral)_?)?wavelength|cent(?:er|re)(?=_nm|_um))(?:_(nm|um))?")
 _FWHM_KEY = re.compile(r"fwhm(?:_(nm|um))?")
-_POLARISATION_NAME = re.compile(
-    r"(?:(?:sigma|gamma|beta)(?:0|_?nought)?_?)?(vv|vh|hh|hv)(?:_?(?:db|lin|linear|amplitude|intensity))?",
-    re.IGNORECASE,
-)
 _NO_COLOUR = (ColorInterp.undefined, ColorInterp.gray, ColorInterp.palette, ColorInterp.alpha)
 
 Fields = dict[str, tuple[str, str]]
@@ -219,7 +204,7 @@ def _polarisations(fields: Fields, names: Sequence[Stated[str]]) -> tuple[Stated
         if key in fields and fields[key][1].upper() in POLARISATIONS:
             found.append(Stated(fields[key][1].upper(), fields[key][0]))
     for name in names:
-        if match := _POLARISATION_NAME.fullmatch(name.value):
+        if match := POLARISATION_NAME.fullmatch(name.value):
             found.append(Stated(match[1].upper(), f"{name.source} {name.value!r}", name.weak))
     return tuple(found)
 

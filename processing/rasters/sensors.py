@@ -27,6 +27,19 @@ from typing import Any
 
 from ..metadata import Band, MetadataError
 
+# Keys of tags, attributes and headers that name an instrument or its platform.
+INSTRUMENT_KEYS = ("sensor", "sensor_id", "sensor_name", "sensor_type", "instrument", "instruments")
+PLATFORM_KEYS = (
+    "platform",
+    "satellite",
+    "satellite_id",
+    "satelliteid",
+    "mission",
+    "spacecraft",
+    "spacecraft_id",
+    "spacecraft_name",
+    "constellation",
+)
 # The STAC EO extension's common names nest by wavelength range (stac-extensions/eo README): a sensor without the broad
 # name answers to it with its narrower ones.
 _NARROWER = {

@@ -31,7 +31,6 @@ import rasterio.shutil
 from rasterio import Affine, windows
 
 # What `rasterio.shutil.copy` raises; rasterio.errors has no name for it.
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -41,7 +40,7 @@ from rasterio.windows import Window
 from .._files import sync
 from ..metadata import IGNORE_INDEX, ImageSeries
 from ..rasters.entries import PathLike
-from ..rasters.records import RasterError
+from ..rasters.records import GDAL_ERRORS, RasterError
 from .visualization import Colour, default_colours, map_sheet
 
 # What stands for no class in maps of uint16.
@@ -296,7 +295,7 @@ class RasterWriter:
                     overview_resampling=self._resampling,
                     bigtiff="IF_SAFER",
                 )
-            except CPLE_BaseError as error:
+            except GDAL_ERRORS as error:
                 raise RasterError(str(error)) from error
 
     def _describe(self, dataset: DatasetWriter) -> None:

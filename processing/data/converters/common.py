@@ -14,7 +14,6 @@
 """What all converters share: the folder being written, the files of a source, and its labels."""
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from tqdm.auto import tqdm
 
 from ...errors import STSUNError
 from ...metadata import CHANGE_CLASSES
+from ...rasters.folders import natural_key
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 # Rows of a label map that are recoded at once.
@@ -187,7 +187,7 @@ def listing(folder: Path) -> str:
 def matching_files(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
     """{stem: {folder: file}} of the files that all folders hold under the same name; all must have all."""
     stems = {key: {path.stem: path for path in rasters_in(folder)} for key, folder in folders.items()}
-    every = sorted(set().union(*stems.values()), key=_natural)
+    every = sorted(set().union(*stems.values()), key=natural_key)
     if not every:
         raise ConversionError(f"{', '.join(map(str, folders.values()))} hold no image ({', '.join(IMAGE_SUFFIXES)}).")
     for key, files in stems.items():
@@ -197,10 +197,6 @@ def matching_files(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
                 "them, or remove their counterparts."
             )
     return {stem: {key: files[stem] for key, files in stems.items()} for stem in every}
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def _palette(raster: DatasetReader) -> np.ndarray | None:

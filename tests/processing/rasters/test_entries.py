@@ -1,6 +1,5 @@
 """Several dates or sensors, in stacked files and on different grids."""
 
-import os
 import threading
 import warnings
 from datetime import datetime
@@ -13,6 +12,7 @@ from rasterio import Affine
 
 from stsun_processing.cli import main
 from stsun_processing.metadata import Band
+from stsun_processing.rasters import gdal_file
 from stsun_processing.rasters.records import RasterError
 from stsun_processing.rasters.report import describe
 from stsun_processing.rasters.sensors import sensor_bands
@@ -330,14 +330,14 @@ def test_windows_may_be_read_by_one_other_thread(tmp_path, monkeypatch):
 
 def test_files_are_opened_once_for_all_windows(tmp_path, monkeypatch):
     opened_files = []
-    original = rasterio.open
+    original = gdal_file.open_dataset
 
-    def spy(path, *arguments, **options):
-        opened_files.append(os.fspath(path))
-        return original(path, *arguments, **options)
+    def spy(path):
+        opened_files.append(path)
+        return original(path)
 
     paths = [write(tmp_path / f"{i}.tif", ramp(1, 40, 50)) for i in range(2)]
-    monkeypatch.setattr(rasterio, "open", spy)
+    monkeypatch.setattr(gdal_file, "open_dataset", spy)
     with warnings.catch_warnings(), open_series(paths, bands=[RED], grid="first") as opened:
         for row in range(0, 40, 8):
             opened.read(row, 0, 8, 50)
