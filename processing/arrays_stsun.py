@@ -164,8 +164,16 @@ def _check_reading(where: str, reading: Any) -> dict[str, Any]:
         raise ValueError(f"{where} hold {reading!r}; a record with at least one band is expected.")
     bands = [Band.from_dict(band).to_dict() for band in reading["bands"]]
     dtype, gsd_m = reading.get("dtype"), reading.get("gsd_m")
-    if dtype is not None and not isinstance(dtype, str):
-        raise ValueError(f"{where}: dtype is {dtype!r}; the name of a type such as uint16 is expected.")
+    names = [dtype] * len(bands) if dtype is None or isinstance(dtype, str) else dtype
+    if (
+        not isinstance(names, Sequence)
+        or len(names) != len(bands)
+        or {type(name) for name in names} - {str, type(None)}
+    ):
+        raise ValueError(
+            f"{where}: dtype is {dtype!r}; the name of a type such as uint16, or one for each of its {len(bands)} "
+            "bands, is expected."
+        )
     if gsd_m is not None and not _is_number(gsd_m):
         raise ValueError(f"{where}: gsd_m is {gsd_m!r}; a number of metres or null is expected.")
     for key in ("scale", "offset", "nodata"):

@@ -178,7 +178,7 @@ def _open_images(images: Sequence[ImageRecord], check: bool) -> tuple["RasterSer
         stack.callback(opened.close)
         found = []
         for image, stated, layers in zip(images, statements, opened.layers, strict=True):
-            found.append(replace(image, bands=stated.read_bands(layers), dtype=stated.dtype))
+            found.append(replace(image, bands=stated.read_bands(layers), dtypes=stated.dtypes(layers)))
         stack.pop_all()
     return opened, found
 

@@ -38,14 +38,14 @@ class ImageRecord:
         bands: its bands, in the order of the channels; once it was opened, without those that it marks as bad.
         timestamp: when it was taken, as it is written; `None` = not stated.
         gsd_m: ground sampling distance in metres; `None` = not stated.
-        dtype: type of the stored numbers; empty until it was opened.
+        dtypes: type of the stored numbers of each band; empty until it was opened.
     """
 
     path: Path
     bands: BandList
     timestamp: str | None = None
     gsd_m: float | None = None
-    dtype: str = ""
+    dtypes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

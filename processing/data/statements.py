@@ -55,17 +55,12 @@ class DatasetStatements:
     check: bool = True
     # By raster that was asked for and number of the band: its entry; `None` = marked as bad, and not listed.
     _entries: dict[str, dict[int, DescribedBand | None]] = field(default_factory=dict, compare=False, repr=False)
-    _dtypes: dict[str, np.dtype] = field(default_factory=dict, compare=False, repr=False)
+    _dtypes: dict[str, dict[int, str]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def num_bands(self) -> int:
         """Bands that dataset.json lists for the image."""
         return len(self.image.bands)
-
-    @property
-    def dtype(self) -> str:
-        """Type that holds the stored numbers of all rasters that were asked for."""
-        return str(np.result_type(*self._dtypes.values()))
 
     def read_bands(self, layers: Sequence[Layer]) -> BandList:
         """The entries of the bands that are read.
@@ -82,6 +77,10 @@ class DatasetStatements:
         entries = [self._entries[layer.path][index] for layer in layers for index in layer.indexes]
         return tuple(entry for entry in entries if entry is not None)
 
+    def dtypes(self, layers: Sequence[Layer]) -> tuple[str, ...]:
+        """Types of the stored numbers of the bands that are read."""
+        return tuple(self._dtypes[layer.path][index] for layer in layers for index in layer.indexes)
+
     def states(self, source: RasterSource) -> Statements:
         """What it states about an open raster.
 
@@ -89,7 +88,7 @@ class DatasetStatements:
             RasterError: the raster holds another number of bands than dataset.json lists, or names them in another
                 order.
         """
-        self._dtypes[source.path] = np.result_type(*source.dtypes)
+        self._dtypes[source.path] = dict(zip(source.indexes, source.dtypes, strict=True))
         described = self._bands_of(source)
         if self.check:
             self._check_order(source, described)

@@ -176,9 +176,10 @@ def readings(dataset: FolderDataset) -> list[dict[str, Any]]:
         dataset: a split.
 
     Returns:
-        For each distinct band set of its images `bands` (see [`Band.to_dict`]), `dtype` of the stored numbers, `scale`,
-        `offset` and `nodata` (one entry per band, `None` where dataset.json states none; `None` in place of a list
-        without any), and `gsd_m` in metres where the images have no georeference and share it, else `None`.
+        For each distinct band set of its images `bands` (see [`Band.to_dict`]), `dtype` of the stored numbers (a list
+        where bands differ), `scale`, `offset` and `nodata` (one entry per band, `None` where dataset.json states none;
+        `None` in place of a list without any), and `gsd_m` in metres where the images have no georeference and share
+        it, else `None`.
     """
     found: list[dict[str, Any]] = []
     distances: list[set[float | None]] = []
@@ -202,7 +203,7 @@ def _reading(image: ImageRecord, bands: Sequence[Band]) -> dict[str, Any]:
     """The reading of one image, without its distance."""
     return {
         "bands": [band.to_dict() for band in bands],
-        "dtype": image.dtype,
+        "dtype": image.dtypes[0] if len(set(image.dtypes)) == 1 else list(image.dtypes),
         "scale": _listed(entry.scale for entry in image.bands),
         "offset": _listed(entry.offset for entry in image.bands),
         "nodata": _listed(entry.nodata for entry in image.bands),

@@ -20,7 +20,7 @@ from itertools import pairwise
 
 from ..metadata import KIND_UNITS, Acquisition
 from .arguments import Given, bands_given, numbers_per_band
-from .date_bands import completed_identities, identities_of, measured_bands
+from .date_bands import completed_identities, identities_of, measured_bands, names_of, stated_for_all
 from .date_files import DateFile, dtypes_of, look_at
 from .dates import contradict
 from .entries import Slot
@@ -81,7 +81,10 @@ def resolve_date(
     identities = identities_of(files, handles, named)
     known = [identity.band for identity in identities]
     dtypes = dtypes_of(files, handles)
-    reading = choose(readings, files[0].path, known, dtypes) if readings else None
+    reading = None
+    if readings:
+        stated = stated_for_all(files, numbers)
+        reading = choose(readings, files[0].path, known, dtypes, names_of(files), stated)
     identities, is_picture = completed_identities(files, identities, reading, dtypes)
     measured = measured_bands(files, identities, numbers, reading, handles, is_picture)
 

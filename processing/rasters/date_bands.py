@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..metadata import RGB_SENSOR, Band
 from .date_files import DateFile
-from .identify import Identity, identify, merely_counts
+from .identify import CENTER_TOLERANCE_NM, Identity, identify, merely_counts
 from .opening import Handles
 from .readings import Reading
 from .records import BandStatements, RasterError, Stated, abridged
@@ -37,16 +37,30 @@ def identities_of(
     identities: list[Identity] = []
     for file in files:
         for position, index in enumerate(file.indexes):
+            joined = file.own[position].joined(file.beside[position])
             if named is not None:
                 band, source = named[len(identities)]
-                identities.append(Identity(band, dict.fromkeys(_FIELDS, source)))
+                sources = dict.fromkeys(_FIELDS, source)
+                sources["center_nm"] += _overruled_center(band, joined)
+                identities.append(Identity(band, sources))
                 continue
-            joined = file.own[position].joined(file.beside[position])
             single = len(handles.source(file.path).indexes) == 1
             label = Path(file.path).stem if single else f"band_{index}"
             where = f"Band {index} of {file.path}"
             identities.append(identify(where, label, joined, file.sensor))
     return identities
+
+
+def _overruled_center(band: Band, statements: BandStatements) -> str:
+    """The centre that a band of the caller overrules, for the report."""
+    for stated in statements.center_nm:
+        if not stated.weak and not _agree(band.center_nm, stated.value.value):
+            return f"; {stated.value.value:g} nm of {stated.source} not applied"
+    return ""
+
+
+def _agree(one: float | None, two: float) -> bool:
+    return one is not None and abs(one - two) <= CENTER_TOLERANCE_NM
 
 
 def completed_identities(
@@ -66,29 +80,44 @@ def completed_identities(
     identities = _last_one(files, identities)
     open_positions = [position for position, identity in enumerate(identities) if identity.band is None]
     is_bytes = set(dtypes) == {"uint8"}
+    if reading is not None:
+        pairs = zip(identities, reading.bands, strict=True)
+        return [_completed(identity, replace(band, unit=None), reading.source) for identity, band in pairs], False
     if not open_positions:
         is_rgb = all(file.sensor is not None and file.sensor.name == RGB_SENSOR for file in files)
-        return list(identities), is_bytes and is_rgb and reading is None
-    if reading is not None:
-        completed = list(identities)
-        for position in open_positions:
-            band = replace(reading.bands[position], unit=None)
-            completed[position] = Identity(band, dict.fromkeys(_FIELDS, reading.source))
-        return completed, False
+        return list(identities), is_bytes and is_rgb
     if is_bytes and len(open_positions) == len(identities) and (picture := _picture(files)):
         return picture, True
     raise _unknown_bands(files, identities)
 
 
+def _completed(identity: Identity, known: Band, source: str) -> Identity:
+    """A band, with what a reading knows of it where the sources say nothing."""
+    if identity.band is None:
+        return Identity(known, dict.fromkeys(_FIELDS, source))
+    if identity.band.fwhm_nm is not None or known.fwhm_nm is None:
+        return identity
+    return Identity(replace(identity.band, fwhm_nm=known.fwhm_nm), {**identity.sources, "fwhm_nm": source})
+
+
+def names_of(files: Sequence[DateFile]) -> list[set[str]]:
+    """What each good band is called, hints such as colours and the names of files aside."""
+    own = [band.joined(beside) for file in files for band, beside in zip(file.own, file.beside, strict=True)]
+    return [{name.value for name in band.names if not name.weak} for band in own]
+
+
 def _last_one(files: Sequence[DateFile], identities: Sequence[Identity]) -> list[Identity]:
     """The bands of a raster that holds all bands of its sensor: the only one that has no name is the one left.
 
-    Four-band orthophotos colour three of their bands, and have no colour for near infrared.
+    Four-band orthophotos colour three of their bands, and have no colour for near infrared. A band with a name that the
+    sensor's table does not know, such as a quality mask, is not of the sensor.
     """
     completed = list(identities)
     unknown = [position for position, identity in enumerate(identities) if identity.band is None]
     sensor = files[0].sensor
     if len(files) != 1 or len(unknown) != 1 or sensor is None or len(sensor.bands) != len(identities):
+        return completed
+    if names_of(files)[unknown[0]]:
         return completed
     known = {identity.band.name for identity in identities if identity.band is not None}
     left = [record.band for record in sensor.bands if record.band.name not in known]
@@ -107,6 +136,13 @@ def _picture(files: Sequence[DateFile]) -> list[Identity] | None:
     if sorted(found) != sorted(_PICTURE_COLOURS) or len(found) != len(files[0].own):
         return None
     sensor = find_sensor(RGB_SENSOR)
+    for colour, called in zip(found, names_of(files), strict=True):
+        # A composite shows near infrared as red: what bands are called goes before what they are shown as.
+        if any(
+            [record.band.name for record in sensor.match(name)] != [sensor.match(colour)[0].band.name]
+            for name in called
+        ):
+            return None
     files[0].sensor = sensor
     files[0].sensor_source = "colours red, green and blue of the file, nominal"
     where = f"Picture {files[0].path}"
@@ -145,6 +181,18 @@ def _unknown_bands(files: Sequence[DateFile], identities: Sequence[Identity]) ->
     )
 
 
+def stated_for_all(files: Sequence[DateFile], numbers: Sequence[GivenNumbers]) -> set[str]:
+    """What the caller or the sources state of the stored numbers of every band: `scaling`, `nodata`."""
+    own = [band.joined(beside) for file in files for band, beside in zip(file.own, file.beside, strict=True)]
+    pairs = list(zip(own, numbers, strict=True))
+    stated = set()
+    if all(band.scaling or given.scale is not None for band, given in pairs):
+        stated.add("scaling")
+    if all(band.nodata or given.nodata is not None for band, given in pairs):
+        stated.add("nodata")
+    return stated
+
+
 def measured_bands(
     files: Sequence[DateFile],
     identities: Sequence[Identity],
@@ -163,14 +211,16 @@ def measured_bands(
             if band is None:
                 raise _unknown_bands(files, identities)
             beside = file.beside[position]
-            if file.product is not None and not beside.scaling:
-                dtype = source.dtypes[source.indexes.index(index)]
+            dtype = source.dtypes[source.indexes.index(index)]
+            if file.product is not None:
+                # Where it knew the band by its name, it has said the same already.
                 beside = beside.joined(file.product.of_kind(f"Band {index} of {file.path}", band.kind, dtype))
             measured.append(
                 measure(
                     file.path,
                     index,
                     band,
+                    dtype,
                     file.own[position],
                     beside,
                     numbers[at],

@@ -20,7 +20,7 @@ from .identify import counted_as_named, find_sensor_of, loosened
 from .opening import Handles
 from .product_presets import Preset
 from .products import NamedProduct, recognise_product
-from .records import BandStatements, Beside, RasterSource, Statements
+from .records import BandStatements, Beside, RasterError, RasterSource, Statements
 from .sensors import Sensor
 
 
@@ -79,15 +79,16 @@ def look_at(
         if marks:
             bad[index] = marks[0]
     joined = own.joined(outside)
+    is_given = sensor is not None
     if sensor is None:
         found, reason = find_sensor_of(path, joined)
         sensor = found.value if found else None
         if sensor is None:
             reason += ", and no argument sensor"
     else:
-        reason = "argument sensor"
+        reason = "argument sensor" + _overruled_sensor(path, joined, sensor)
     # Numbers are names where the file says whose, or holds all bands of the sensor.
-    if sensor is not None and (reason != "argument sensor" or len(sensor.bands) == len(source.indexes)):
+    if sensor is not None and (not is_given or len(sensor.bands) == len(source.indexes)):
         own_bands = [counted_as_named(band) for band in own_bands]
     keep = [position for position, index in enumerate(indexes) if index not in bad]
     return DateFile(
@@ -101,6 +102,17 @@ def look_at(
         product,
         bad,
     )
+
+
+def _overruled_sensor(path: str, statements: Statements, given: Sensor) -> str:
+    """What the caller's sensor overrules, for the report."""
+    try:
+        found, reason = find_sensor_of(path, statements)
+    except RasterError:
+        return "; the sources name several, not applied"
+    if found is None or given.name.startswith(found.value.name) or found.value.name.startswith(given.name):
+        return ""
+    return f"; {found.value.name} of {reason} not applied"
 
 
 def _outside(source: RasterSource, own: Statements, beside: Sequence[Beside]) -> tuple[Statements, Preset | None]:

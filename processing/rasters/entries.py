@@ -296,7 +296,7 @@ def _decide_alpha(
     elif given.sensor is not None and not listed:
         listed = [len(given.sensor.bands)]
     elif not listed:
-        listed = [len(reading.bands) for reading in readings]
+        listed = [len(reading.bands) for reading in readings if _may_hold_alpha(reading, slot, coloured, handles)]
     names_all = everything in listed and data not in listed
     names_rest = given.bands is not None or data in listed
     for path in coloured:
@@ -309,3 +309,12 @@ def _decide_alpha(
                 f"which mean clear and opaque. If it is a band such as near infrared, name all {everything} bands with "
                 f"bands=[...] (--bands); if it says how opaque pixels are, name the other {data}."
             )
+
+
+def _may_hold_alpha(reading: Reading, slot: Slot, coloured: Sequence[str], handles: Handles) -> bool:
+    """Whether bands coloured alpha may be data: the types of a reading, and values beside opaque and clear."""
+    dtypes = {dtype for path, _ in slot for dtype in handles.source(path).dtypes}
+    if not dtypes.issubset(reading.dtypes):
+        return False
+    sources = [handles.source(path) for path in coloured]
+    return all(isinstance(source, GdalFile) and source.alpha_values() for source in sources)

@@ -53,7 +53,7 @@ def statements_of(dataset: DatasetReader, path: str, indexes: Sequence[int]) -> 
     bands = []
     for index in indexes:
         names = _names(dataset, path, index, indexes, header, counting)
-        bands.append(_band(dataset, path, index, names, header))
+        bands.append(_band(dataset, path, index, names, header, of_file))
     known, unread = dates_of(of_file)
     return Statements(
         bands=tuple(bands),
@@ -111,7 +111,12 @@ def _weak_dates(fields: Fields, path: str) -> list[Stated[Period]]:
 
 
 def _band(
-    dataset: DatasetReader, path: str, index: int, names: list[Stated[str]], header: EnviHeader | None
+    dataset: DatasetReader,
+    path: str,
+    index: int,
+    names: list[Stated[str]],
+    header: EnviHeader | None,
+    of_file: Fields,
 ) -> BandStatements:
     where = f"Band {index} of {path}"
     fields = _fields(dataset, index, ("",))
@@ -123,17 +128,19 @@ def _band(
     dates, _ = dates_of(fields)
     if not dates and (period := date_in_name(dataset.descriptions[index - 1] or "")):
         dates = [Stated(period, "description")]
-    unit = (dataset.units[index - 1] or "").strip()
     nodata = dataset.nodatavals[index - 1]
+    # Attributes of CF, which rioxarray writes as tags of the file.
+    attributes = {**of_file, **fields}
     return BandStatements(
         names=tuple(names),
         kind=_kinds(fields, polarisation),
         polarisation=polarisation,
         center_nm=tuple(centers),
         fwhm_nm=tuple(_lengths(where, dataset, index, "fwhm_nm", fields, imagery, header)),
-        unit=(Stated(unit, "unit type of the file"),) if unit else (),
+        unit=_units(dataset, index, attributes),
         scaling=_scalings(dataset, index, header),
         nodata=() if nodata is None else (Stated(float(nodata), "nodata value of the file"),),
+        valid_range=_valid_ranges(where, attributes),
         date=tuple(dates),
         bad=_bad_marks(where, dataset, index, fields, header),
     )
@@ -207,6 +214,45 @@ def _polarisations(fields: Fields, names: Sequence[Stated[str]]) -> tuple[Stated
         if match := POLARISATION_NAME.fullmatch(name.value):
             found.append(Stated(match[1].upper(), f"{name.source} {name.value!r}", name.weak))
     return tuple(found)
+
+
+def _units(dataset: DatasetReader, index: int, attributes: Fields) -> tuple[Stated[str], ...]:
+    """The unit type of a band, or the attribute `units`."""
+    if unit := (dataset.units[index - 1] or "").strip():
+        return (Stated(unit, "unit type of the file"),)
+    if "units" not in attributes:
+        return ()
+    label, text = attributes["units"]
+    return (Stated(text, label),) if text else ()
+
+
+def _valid_ranges(where: str, attributes: Fields) -> tuple[Stated[tuple[float, float]], ...]:
+    """The attributes `valid_range`, `valid_min` and `valid_max` of CF, in stored numbers."""
+    if "valid_range" in attributes:
+        label, text = attributes["valid_range"]
+        numbers = _numbers_in(text)
+        if len(numbers) != 2:
+            raise RasterError(f"{where}: {label} is {text!r}; two numbers, smallest and largest, are expected.")
+        return (Stated((numbers[0], numbers[1]), label),)
+    limits = {"valid_min": -math.inf, "valid_max": math.inf}
+    labels = []
+    for key in limits:
+        if key in attributes:
+            label, text = attributes[key]
+            numbers = _numbers_in(text)
+            if len(numbers) != 1:
+                raise RasterError(f"{where}: {label} is {text!r}; a number is expected.")
+            limits[key] = numbers[0]
+            labels.append(label)
+    return (Stated((limits["valid_min"], limits["valid_max"]), " and ".join(labels)),) if labels else ()
+
+
+def _numbers_in(text: str) -> list[float]:
+    """Numbers of a list as CF attributes become text: `0, 16000`, `{0,16000}`, `[0 16000]`."""
+    try:
+        return [float(word) for word in text.strip("[]{}()").replace(",", " ").split()]
+    except ValueError:
+        return []
 
 
 def _lengths(

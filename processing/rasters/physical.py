@@ -111,6 +111,11 @@ class Channel:
         return Scaling(own.scale * unit.factor, own.offset * unit.factor + unit.offset)
 
 
+def states_unit(text: str) -> bool:
+    """Whether a text names a unit, and does not say that numbers are as they were stored."""
+    return unit_key(text) not in _NO_UNIT
+
+
 def conversion_of(where: str, kind: str, unit: str, source: str) -> Conversion | None:
     """How values in a stated unit become those of the unit of their kind.
 
@@ -126,9 +131,9 @@ def conversion_of(where: str, kind: str, unit: str, source: str) -> Conversion |
     Raises:
         RasterError: the unit is unknown for that kind.
     """
-    key = unit_key(unit)
-    if key in _NO_UNIT:
+    if not states_unit(unit):
         return None
+    key = unit_key(unit)
     if kind == "other":
         return Conversion()
     if kind == "sar" and key in _LOGARITHMS:

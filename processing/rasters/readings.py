@@ -13,13 +13,16 @@
 # limitations under the License.
 """What a checkpoint knows of files like those it was tuned on, for files that say nothing of it themselves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..metadata import Band
 from .identify import CENTER_TOLERANCE_NM
 from .records import BandStatements, RasterError, Scaling, Stated
+
+# Kinds of which several bands may differ in nothing but their names, where no centre is known.
+_KINDS_BY_NAME = ("reflective", "thermal", "index", "other")
 
 Readings = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -31,7 +34,7 @@ class Reading:
     Args:
         name: the data set.
         bands: the bands, in the order of the channels.
-        dtype: type of the stored numbers.
+        dtypes: per band, the type of the stored numbers.
         scaling: per band what its dataset.json stated; `None` = nothing.
         nodata: likewise.
         gsd_m: ground sampling distance in metres; `None` = unknown, or the files state it.
@@ -39,7 +42,7 @@ class Reading:
 
     name: str
     bands: tuple[Band, ...]
-    dtype: str
+    dtypes: tuple[str, ...]
     scaling: tuple[Scaling | None, ...]
     nodata: tuple[float | None, ...]
     gsd_m: float | None
@@ -57,19 +60,38 @@ class Reading:
             nodata=() if nodata is None else (Stated(nodata, self.source),),
         )
 
-    def fits(self, bands: Sequence[Band | None], dtypes: Sequence[str]) -> bool:
-        """Whether files with these bands (`None` = unknown) and types of numbers may be read in this way."""
-        if len(bands) != len(self.bands) or any(dtype != self.dtype for dtype in dtypes):
+    def fits(
+        self, bands: Sequence[Band | None], dtypes: Sequence[str], names: Sequence[Collection[str]] | None = None
+    ) -> bool:
+        """Whether files may be read in this way.
+
+        Args:
+            bands: what is known of each; `None` = nothing.
+            dtypes: types of their numbers.
+            names: what the files call each.
+        """
+        if len(bands) != len(self.bands) or tuple(dtypes) != self.dtypes:
+            return False
+        if names is not None and not self._is_in_order(names):
             return False
         pairs = zip(bands, self.bands, strict=True)
         return all(known is None or _same_band(known, band) for known, band in pairs)
+
+    def _is_in_order(self, names: Sequence[Collection[str]]) -> bool:
+        """Whether no band is called as another one of the reading is."""
+        own = [band.name.casefold() for band in self.bands]
+        for expected, called in zip(own, names, strict=True):
+            words = {name.casefold() for name in called}
+            if expected not in words and words.intersection(own):
+                return False
+        return True
 
 
 def _same_band(one: Band, two: Band) -> bool:
     if one.type != two.type or (one.center_nm is None) != (two.center_nm is None):
         return False
     if one.center_nm is None or two.center_nm is None:
-        return True
+        return one.kind not in _KINDS_BY_NAME or one.name.casefold() == two.name.casefold()
     return abs(one.center_nm - two.center_nm) <= CENTER_TOLERANCE_NM
 
 
@@ -77,7 +99,8 @@ def parse_readings(readings: Readings) -> list[Reading]:
     """The setting `readings` of an image processor as records.
 
     Args:
-        readings: by data set, dictionaries with `bands`, `dtype`, `scale`, `offset`, `nodata` and `gsd_m`.
+        readings: by data set, dictionaries with `bands`, `dtype` (one for all bands, or one per band), `scale`,
+            `offset`, `nodata` and `gsd_m`.
 
     Raises:
         RasterError: a list has another length than the bands.
@@ -88,7 +111,10 @@ def parse_readings(readings: Readings) -> list[Reading]:
 def _parse(name: str, fields: Mapping[str, Any]) -> Reading:
     bands = tuple(Band.from_dict(band) for band in fields["bands"])
     unknown: list[None] = [None] * len(bands)
+    stored = fields["dtype"]
+    dtypes = list(stored) if isinstance(stored, Sequence) and not isinstance(stored, str) else [stored] * len(bands)
     lists = {key: fields.get(key) or unknown for key in ("scale", "offset", "nodata")}
+    lists["dtype"] = dtypes
     for key, values in lists.items():
         if len(values) != len(bands):
             raise RasterError(
@@ -99,11 +125,16 @@ def _parse(name: str, fields: Mapping[str, Any]) -> Reading:
     for scale, offset in zip(lists["scale"], lists["offset"], strict=True):
         stated = scale is not None or offset is not None
         scaling.append(Scaling(1.0 if scale is None else scale, offset or 0.0) if stated else None)
-    return Reading(name, bands, fields["dtype"], tuple(scaling), tuple(lists["nodata"]), fields.get("gsd_m"))
+    return Reading(name, bands, tuple(dtypes), tuple(scaling), tuple(lists["nodata"]), fields.get("gsd_m"))
 
 
 def choose(
-    readings: Sequence[Reading], path: str, bands: Sequence[Band | None], dtypes: Sequence[str]
+    readings: Sequence[Reading],
+    path: str,
+    bands: Sequence[Band | None],
+    dtypes: Sequence[str],
+    names: Sequence[Collection[str]] | None = None,
+    stated: Collection[str] = (),
 ) -> Reading | None:
     """The reading that fits the bands of one date, as far as they are known; `None` if none does.
 
@@ -112,22 +143,31 @@ def choose(
         path: the first file of the date, for messages.
         bands: what its files say; `None` = nothing.
         dtypes: types of its stored numbers.
+        names: what the files call each band.
+        stated: of `scaling` and `nodata`, what is stated for all bands, so that no reading is needed for it.
 
     Raises:
         RasterError: several fit, and do not mean the same.
     """
-    fitting = [reading for reading in readings if reading.fits(bands, dtypes)]
+    fitting = [reading for reading in readings if reading.fits(bands, dtypes, names)]
     if not fitting:
         return None
     is_open = any(band is None for band in bands)
     meanings = {
-        (reading.bands if is_open else None, reading.scaling, reading.nodata, reading.gsd_m) for reading in fitting
+        (
+            reading.bands if is_open else None,
+            None if "scaling" in stated else reading.scaling,
+            None if "nodata" in stated else reading.nodata,
+            reading.gsd_m,
+        )
+        for reading in fitting
     }
     if len(meanings) > 1:
-        names = ", ".join(dict.fromkeys(reading.name for reading in fitting))
+        called = list(dict.fromkeys(reading.name for reading in fitting))
+        choice = "Name one with statistics=... (--statistics), or give" if len(called) > 1 else "Give"
         what = "what the bands are" if is_open else "how its numbers are scaled"
         raise RasterError(
-            f"{path} does not say {what}; the checkpoint was tuned on several data sets that it may be like: {names}. "
-            "Name one with statistics=... (--statistics), or give bands=..., scale=... (--bands, --scale)."
+            f"{path} does not say {what}; the checkpoint was tuned on several kinds of files that it may be like (of "
+            f"data sets {', '.join(called)}). {choice} bands=..., scale=..., nodata=... (--bands, --scale, --nodata)."
         )
     return fitting[0]

@@ -20,8 +20,10 @@ from itertools import pairwise
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from ..metadata import KIND_UNITS, Band
-from .physical import Channel, Conversion, conversion_of
+from .physical import Channel, Conversion, conversion_of, states_unit
 from .records import BandStatements, Fact, RasterError, Scaling, Stated
 
 # 0 and 255 of an 8-bit picture stand for black and white.
@@ -71,6 +73,7 @@ def measure(
     path: str,
     index: int,
     band: Band,
+    dtype: str,
     own: BandStatements,
     beside: BandStatements,
     given: GivenNumbers,
@@ -86,6 +89,7 @@ def measure(
         path: the raster.
         index: number of the band in it, from 1.
         band: what it measured.
+        dtype: type of its stored numbers.
         own: what the raster itself states.
         beside: what an item, a product or a dataset.json states about it.
         given: what the caller says, which overrules all of these.
@@ -98,7 +102,7 @@ def measure(
         RasterError: statements contradict each other, or make no physical unit.
     """
     where = f"Band {index} of {path}"
-    scaling, scale_facts = _scaling(where, path, index, own, beside, given, learned, is_picture)
+    scaling, scale_facts = _scaling(where, path, index, dtype, own, beside, given, learned, is_picture)
     conversion, unit_facts = _conversion(where, path, index, band, own.joined(beside), given)
     nodata, nodata_fact = _nodata(where, path, index, own, beside, given, learned, mask_source)
     ranges = (*own.valid_range, *beside.valid_range)
@@ -120,6 +124,7 @@ def _scaling(
     where: str,
     path: str,
     index: int,
+    dtype: str,
     own: BandStatements,
     beside: BandStatements,
     given: GivenNumbers,
@@ -127,16 +132,18 @@ def _scaling(
     is_picture: bool,
 ) -> tuple[Scaling | None, list[Fact]]:
     stated = [*own.scaling, *beside.scaling]
+    assumed = list(learned.scaling) or ([_PICTURE] if is_picture else [])
     if given.scale is not None or given.offset is not None:
-        return _given_scaling(path, index, given, stated)
+        return _given_scaling(path, index, given, stated, assumed)
     for one, two in pairwise(stated):
         if not _same_scaling(one.value, two.value):
             raise RasterError(
                 f"{where} states two scales: {_in_words(one)} and {_in_words(two)}. Say which holds with scale=... "
                 "and offset=... (--scale, --offset)."
             )
-    if not stated:
-        stated = list(learned.scaling) or ([_PICTURE] if is_picture else [])
+    if not stated and learned.scaling:
+        _check_learned(where, dtype, own.joined(beside).unit, learned.scaling[0])
+    stated = stated or assumed
     if not stated:
         return None, [Fact(path, index, "scale", None, "none in the file, and no argument scale")]
     chosen = stated[0]
@@ -149,21 +156,40 @@ def _scaling(
     return scaling, _scale_facts(path, index, scaling, chosen.source)
 
 
+def _check_learned(where: str, dtype: str, units: Sequence[Stated[str]], learned: Stated[Scaling]) -> None:
+    """Numbers with decimals and a unit are physical as they are, whatever other files of the kind hold."""
+    units = [unit for unit in units if states_unit(unit.value)]
+    if units and np.dtype(dtype).kind == "f" and not _same_scaling(learned.value, Scaling(1.0)):
+        raise RasterError(
+            f"{where} holds {dtype} in {units[0].value!r} ({units[0].source}) and states no scale, but "
+            f"{_in_words(learned)} is what files like it were read with. Say which holds with scale=... (--scale; 1 "
+            "takes the numbers as they are)."
+        )
+
+
 def _given_scaling(
-    path: str, index: int, given: GivenNumbers, stated: Sequence[Stated[Scaling]]
+    path: str,
+    index: int,
+    given: GivenNumbers,
+    stated: Sequence[Stated[Scaling]],
+    assumed: Sequence[Stated[Scaling]],
 ) -> tuple[Scaling, list[Fact]]:
-    """The caller's scale and offset. What the caller leaves open stays as it is stated, if the other one agrees."""
-    kept = stated[0].value if stated else Scaling(1.0)
+    """The caller's scale and offset. What the caller leaves open stays as it is stated, if the other one agrees.
+
+    Where nothing is stated, it stays as it would be without the caller.
+    """
+    basis = stated or assumed
+    kept = basis[0].value if basis else Scaling(1.0)
     scale = kept.scale if given.scale is None else float(given.scale)
     offset = 0.0 if given.offset is None else float(given.offset)
     reason = "arguments scale and offset"
     if given.scale is None:
-        reason = f"argument offset, with the scale of {stated[0].source}" if stated else "argument offset"
+        reason = f"argument offset, with the scale of {basis[0].source}" if basis else "argument offset"
     elif given.offset is None:
         reason = "argument scale"
-        if stated and math.isclose(scale, kept.scale, rel_tol=1e-6):
+        if basis and math.isclose(scale, kept.scale, rel_tol=1e-6):
             offset = kept.offset
-            reason += f", with the offset of {stated[0].source}" if offset else ""
+            reason += f", with the offset of {basis[0].source}" if offset else ""
     scaling = Scaling(scale, offset)
     overruled = [one for one in stated if not _same_scaling(one.value, scaling)]
     if overruled:
@@ -193,11 +219,12 @@ def _in_words(stated: Stated[Scaling]) -> str:
 def _conversion(
     where: str, path: str, index: int, band: Band, statements: BandStatements, given: GivenNumbers
 ) -> tuple[Conversion | None, list[Fact]]:
-    """How stated units become that of the kind. A scale that the caller gives leads to the unit of the kind already."""
+    """How stated units become that of the kind; what the caller gives leads to the unit of the kind already."""
     found: list[tuple[Conversion, Stated[str]]] = []
     for unit in statements.unit:
-        if given.scale is not None:
-            return None, [Fact(path, index, "unit", unit.value, f"{unit.source}; overruled by argument scale")]
+        if given.scale is not None or given.offset is not None:
+            argument = "scale" if given.scale is not None else "offset"
+            return None, [Fact(path, index, "unit", unit.value, f"{unit.source}; overruled by argument {argument}")]
         if conversion := conversion_of(where, band.kind, unit.value, unit.source):
             found.append((conversion, unit))
     for (one, first), (two, second) in pairwise(found):

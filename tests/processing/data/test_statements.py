@@ -149,7 +149,8 @@ def test_rasters_of_one_image_have_its_bands_one_after_another():
     assert [band.names[0].value for band in described.states(second).bands] == ["ST"]
     read = described.read_bands([layer, Layer("folder/2.tif", (Channel(1),))])
     assert [entry.band.name for entry in read] == ["B03", "B11", "ST"]
-    assert described.dtype == "float32"
+    layers = [layer, Layer("folder/2.tif", (Channel(1),))]
+    assert described.dtypes(layers) == ("uint16", "uint16", "float32")
     with pytest.raises(RasterError, match=r"lists 3 bands .*, but folder holds more \(up to folder/3.tif\)"):
         described.states(Raster("folder/3.tif", ("uint16",), (BandStatements(),)))
 

@@ -243,7 +243,7 @@ def test_a_product_scales_bands_that_the_caller_names(tmp_path):
         np.testing.assert_allclose(series.pixels[0][:, 0, 0], [0.3125725, 18639 * 0.00341802 + 149], rtol=1e-6)
         assert [band.unit for band in series.acquisitions[0].bands] == ["reflectance", "K"]
     path = write(tmp_path / "c.tif", stored.astype("int16"))
-    with pytest.raises(RasterError, match=r"Band 2 of .*c\.tif is of kind 'thermal' .*product hls-s30"):
+    with pytest.raises(RasterError, match=r"Band 2 of .*c\.tif is of kind 'thermal'.*product hls-s30"):
         read_series(path, sensor="landsat-8", bands=["B4", "B10"], product="hls-s30")
 
 
