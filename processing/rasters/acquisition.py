@@ -169,16 +169,17 @@ def _gsd_fact(files: Sequence[DateFile], grid: Grid, reading: Reading | None, gi
         return Fact(path, None, "gsd_m", given_gsd_m, "argument gsd_m")
     found = ground_sampling_distance(grid.crs, grid.transform, grid.shape)
     stated = [one for one in files[0].statements.gsd_m if one.value > 0]
+    strong = [one for one in stated if not one.weak]
     if found.value is not None:
-        for one in stated:
-            if not one.weak and abs(one.value / found.value - 1) > _GSD_TOLERANCE:
-                raise RasterError(
-                    f"{path} states two ground sampling distances: {found.value:g} m ({found.source}) and "
-                    f"{one.value:g} m ({one.source}). Correct one, or say which holds with gsd_m=... (--gsd)."
-                )
-        return Fact(path, None, "gsd_m", found.value, found.source)
-    if stated:
-        return Fact(path, None, "gsd_m", stated[0].value, stated[0].source)
+        strong = [Stated(found.value, found.source), *strong]
+    for other in strong[1:]:
+        if abs(other.value / strong[0].value - 1) > _GSD_TOLERANCE:
+            raise RasterError(
+                f"{path} states two ground sampling distances: {strong[0].value:g} m ({strong[0].source}) and "
+                f"{other.value:g} m ({other.source}). Correct one, or say which holds with gsd_m=... (--gsd)."
+            )
+    if chosen := next(iter(strong or stated), None):
+        return Fact(path, None, "gsd_m", chosen.value, chosen.source)
     if reading is not None and reading.gsd_m is not None:
         return Fact(path, None, "gsd_m", reading.gsd_m, reading.source)
     return Fact(path, None, "gsd_m", None, f"{found.source}, and no argument gsd_m")

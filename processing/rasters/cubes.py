@@ -222,7 +222,7 @@ class Cube:
             values = values[None]
         return values[:, None] if dim is None else values
 
-    def masked(self, window: Window) -> None:
+    def masked(self, indexes: Sequence[int], window: Window) -> None:
         """There is no mask beside the stored numbers."""
         return None
 

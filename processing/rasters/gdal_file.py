@@ -17,6 +17,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from enum import Enum
 from functools import cache
 
 import numpy as np
@@ -51,6 +52,21 @@ _NETWORK_DRIVERS = {
 }
 
 
+class _Mask(Enum):
+    """What marks missing pixels of a band beside its numbers and an alpha band."""
+
+    NONE = 0
+    SHARED = 1
+    OWN = 2
+
+    @classmethod
+    def of(cls, flags: Sequence[MaskFlags]) -> "_Mask":
+        """What GDAL's flags of a band say; it sets none where the band has a mask of its own (in a VRT)."""
+        if not flags:
+            return cls.OWN
+        return cls.SHARED if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags else cls.NONE
+
+
 class GdalFile(RasterSource):
     """An open GDAL file.
 
@@ -68,6 +84,8 @@ class GdalFile(RasterSource):
         self._alpha = None if alpha_is_data else self._find_alpha()
         self._indexes = tuple(index for index in self._dataset.indexes if index != self._alpha)
         # Properties of a dataset cost a call of GDAL each.
+        flags = self._dataset.mask_flag_enums
+        self._masked = {index: _Mask.of(flags[index - 1]) for index in self._indexes}
         self._masked_by = self._find_mask()
         self._check()
 
@@ -80,11 +98,10 @@ class GdalFile(RasterSource):
         return None
 
     def _find_mask(self) -> str | None:
+        is_masked = any(mask is not _Mask.NONE for mask in self._masked.values())
         if self._alpha is not None:
-            return f"alpha band {self._alpha}"
-        flags = self._dataset.mask_flag_enums[0] if self._dataset.count else []
-        is_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-        return "its mask" if is_mask else None
+            return f"alpha band {self._alpha}" + (" with a mask beside it" if is_masked else "")
+        return "its mask" if is_masked else None
 
     def _check(self) -> None:
         dataset, path = self._dataset, self._path
@@ -204,19 +221,23 @@ class GdalFile(RasterSource):
             raise self._unreadable(window, error) from error
         return numbers
 
-    def masked(self, window: Window) -> np.ndarray | None:
-        """(height, width) bool: where alpha is 0 or the mask says that data are missing."""
+    def masked(self, indexes: Sequence[int], window: Window) -> np.ndarray | None:
+        """Where alpha is 0 or a mask says that data are missing; of all bands at once where they share one mask."""
         if self._masked_by is None:
             return None
+        shared = next((index for index in indexes if self._masked[index] is _Mask.SHARED), None)
+        own = [index for index in indexes if self._masked[index] is _Mask.OWN]
         try:
+            missing = np.zeros((len(indexes) if own else 1, window.height, window.width), bool)
             if self._alpha is not None:
-                opaque: np.ndarray = self._dataset.read(self._alpha, window=window)
-            else:
-                opaque = self._dataset.read_masks(self._indexes[0], window=window)
+                missing |= self._dataset.read(self._alpha, window=window) == 0
+            if shared is not None:
+                missing |= self._dataset.read_masks(shared, window=window) == 0
+            for index in own:
+                missing[indexes.index(index)] |= self._dataset.read_masks(index, window=window) == 0
         except RasterioIOError as error:
             raise self._unreadable(window, error) from error
-        masked: np.ndarray = opaque == 0
-        return masked
+        return missing if own else missing[0]
 
     def _unreadable(self, window: Window, error: RasterioIOError) -> RasterError:
         reason = str(error.__cause__ or error)

@@ -112,13 +112,11 @@ def find_date(
     Raises:
         RasterError: two statements contradict each other.
     """
-    if not several_dates:
-        strong = [date for date in statements.date if not date.weak]
-        if found := agreed(path, strong or list(statements.date)):
-            return found
-    dates = [date for band in bands for date in band.date]
+    of_bands = [date for band in bands for date in band.date]
+    dates = of_bands if several_dates else [*statements.date, *of_bands]
+    strong = [date for date in dates if not date.weak]
     remedy = "If it holds several dates, say how with stacked=... and num_dates=... (--stacked, --num-dates). "
-    return agreed(path, dates, remedy)
+    return agreed(path, strong or dates, remedy if of_bands else "")
 
 
 def no_date_text(path: str, statements: Statements, several_dates: bool) -> str:
@@ -246,9 +244,10 @@ def counted_as_named(band: BandStatements) -> BandStatements:
 def _look_up(where: str, sensor: Sensor | None, names: Sequence[Stated[str]]) -> tuple[SensorBand | None, str]:
     """The entry of the table that the first known name leads to; other stated names must not lead to another."""
     found: list[tuple[SensorBand, Stated[str]]] = []
-    for name in names:
-        if merely_counts(name):
-            continue
+    telling = [name for name in names if not merely_counts(name)]
+    # What a file is called, and the colour that a band is shown in, are hints: they do not say what a band is that has
+    # a name, even if the table does not know it.
+    for name in [name for name in telling if not name.weak] or telling:
         records = sensor.match(name.value) if sensor else ()
         if len(records) == 1:
             found.append((records[0], name))
@@ -256,7 +255,6 @@ def _look_up(where: str, sensor: Sensor | None, names: Sequence[Stated[str]]) ->
         return None, ""
     record, name = found[0]
     for other, other_name in found[1:]:
-        # What a file is called, and the colour that a band is shown in, are hints and no statements.
         if other != record and not other_name.weak:
             raise RasterError(
                 f"{where} is called {name.value!r} ({name.source}) and {other_name.value!r} ({other_name.source}), "

@@ -134,5 +134,5 @@ class Handles:
 
 def read_physical(source: RasterSource, channels: Sequence[Channel], window: Window) -> np.ndarray:
     """Physical values (bands, height, width) float32 of a window of the raster's own grid, NaN = missing."""
-    numbers = source.read([channel.index for channel in channels], window)
-    return to_physical(numbers, source.masked(window), channels)
+    indexes = [channel.index for channel in channels]
+    return to_physical(source.read(indexes, window), source.masked(indexes, window), channels)

@@ -160,7 +160,7 @@ def to_physical(numbers: np.ndarray, masked: np.ndarray | None, channels: Sequen
 
     Args:
         numbers: (bands, height, width) as they were read.
-        masked: (height, width) bool, True = missing in all bands; `None` = nothing is masked.
+        masked: True = missing; (height, width) of all bands or (bands, height, width); `None` = nothing is masked.
         channels: one entry per band.
 
     Returns:

@@ -18,6 +18,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from ..metadata import MetadataError
 from .records import (
     BandStatements,
@@ -191,6 +193,7 @@ class Preset:
         bands: the bands of the raster in their order, where the layout of the product says so.
         whole: whether every band of the raster is a measurement of the product.
         required: whether the caller named the product, so that a raster that does not fit is an error.
+        by_folder: whether only a folder above the raster names the product, which may hold other files as well.
     """
 
     product: Product
@@ -203,6 +206,7 @@ class Preset:
     bands: tuple[str, ...] = ()
     whole: bool = False
     required: bool = False
+    by_folder: bool = False
 
     @property
     def num_bands(self) -> int | None:
@@ -216,6 +220,8 @@ class Preset:
             RasterError: the caller named the product, and the numbers are of another type, or a band of another kind.
         """
         own = source.states()
+        if not self.fits(own, source.dtypes):
+            return Statements()
         has_layout = len(self.bands) == len(source.indexes)
         bands = []
         for position, index in enumerate(source.indexes):
@@ -231,6 +237,23 @@ class Preset:
             date=() if self.date is None else (Stated(self.date, self.source),),
             product=(Stated(self.product.name, self.source),),
         )
+
+    def fits(self, own: Statements, dtypes: Sequence[str]) -> bool:
+        """Whether a raster can be of the product: people keep all sorts of files in the folder of a scene.
+
+        Args:
+            own: what the raster itself states.
+            dtypes: types of its stored numbers.
+        """
+        if not self.by_folder:
+            return True
+        stored = np.dtype(self.product.dtype).kind in "iu"
+        kinds = {*self.by_kind, *(record.band.kind for record in (self.sensor.bands if self.sensor else ()))}
+        for band, dtype in zip(own.bands, dtypes, strict=True):
+            strong = [kind.value for kind in band.kind if not kind.weak] or [kind.value for kind in band.kind]
+            if (np.dtype(dtype).kind in "iu") == stored and kinds.issuperset(strong):
+                return True
+        return False
 
     def of_kind(self, where: str, kind: str, dtype: str) -> BandStatements:
         """What the product states about a band of which only the kind is known.

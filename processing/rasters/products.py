@@ -67,7 +67,7 @@ def find_product(path: str, parts: Sequence[str] | None) -> Entry | None:
 
 
 def recognise_product(path: str, statements: Statements) -> Beside | None:
-    """The product that a raster belongs to, by identifiers in its name, the names of folders above it, or tags.
+    """The product that a raster belongs to, by identifiers in its name, tags, or the names of folders above it.
 
     Args:
         path: the raster.
@@ -81,8 +81,9 @@ def recognise_product(path: str, statements: Statements) -> Beside | None:
     """
     if preset := sentinel2_safe.preset_of_path(path):
         return preset
-    names = [name for name in reversed(re.split(r"[/\\]", path)) if name]
-    for text in (*names, *(stated.value for stated in statements.product)):
+    name, *folders = [name for name in reversed(re.split(r"[/\\]", path)) if name] or [""]
+    of_file = [name, *(stated.value for stated in statements.product)]
+    for position, text in enumerate((*of_file, *folders)):
         preset = (
             sentinel2_safe.preset_of_id(text)
             or landsat_c2.preset_of_id(path, text)
@@ -91,7 +92,7 @@ def recognise_product(path: str, statements: Statements) -> Beside | None:
             or _planetscope(text)
         )
         if preset:
-            return preset
+            return replace(preset, by_folder=position >= len(of_file))
     return GranuleImage() if _GRANULE_IMAGE.search(path) else None
 
 
@@ -99,7 +100,8 @@ def recognise_product(path: str, statements: Statements) -> Beside | None:
 class GranuleImage:
     """An image of a Sentinel-2 granule outside of its product; a `Beside`.
 
-    Its name does not say of which processing baseline it is, on which the offset depends; 0 is no data in all of them.
+    Its name does not say of which processing baseline it is, on which the offset depends; 0 is no data in all of them,
+    unless a copy states another number.
     """
 
     @property
@@ -110,8 +112,11 @@ class GranuleImage:
     def states(self, source: RasterSource) -> Statements:
         """What every product states about such an image."""
         stated = (Stated(0.0, "name of an image of a Sentinel-2 granule"),)
-        own = BandStatements(nodata=stated)
-        return Statements(bands=tuple(own if dtype == "uint16" else BandStatements() for dtype in source.dtypes))
+        bands = [
+            BandStatements(nodata=stated if dtype == "uint16" and not band.nodata else ())
+            for band, dtype in zip(source.states().bands, source.dtypes, strict=True)
+        ]
+        return Statements(bands=tuple(bands))
 
 
 def product_named(name: str, *, offset_given: bool = False) -> "NamedProduct":
@@ -159,14 +164,17 @@ class NamedProduct:
         Raises:
             RasterError: as `states`.
         """
-        found = recognise_product(source.path, source.states())
+        own = source.states()
+        found = recognise_product(source.path, own)
+        if isinstance(found, Preset) and not found.fits(own, source.dtypes):
+            found = None
         if isinstance(found, Preset) and found.product != self.product:
             raise RasterError(
                 f"{source.path} is of product {found.product.name} ({found.source}), but {self.product.name} was named "
                 "(product=..., --product). Name the right one, or none."
             )
         if isinstance(found, Preset) and (found.by_kind or found.by_band):
-            return replace(found, whole=True, required=True)
+            return replace(found, whole=True, required=True, by_folder=False)
         return self._documented(source.path)
 
     def _documented(self, path: str) -> Preset:

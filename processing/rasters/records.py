@@ -226,8 +226,11 @@ class RasterSource(Protocol):
     def read(self, indexes: Sequence[int], window: Window) -> np.ndarray:
         """Stored numbers (bands, height, width) of a window."""
 
-    def masked(self, window: Window) -> np.ndarray | None:
-        """(height, width) bool: where its mask or alpha band says that data are missing; `None` if it has neither."""
+    def masked(self, indexes: Sequence[int], window: Window) -> np.ndarray | None:
+        """Where its masks or alpha band say that data of these bands are missing; `None` if it has neither.
+
+        (height, width) bool of all bands, or (bands, height, width) where they have masks of their own.
+        """
 
     def close(self) -> None:
         """Closes files, but no object of the caller's."""

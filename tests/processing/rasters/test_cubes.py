@@ -57,7 +57,7 @@ def test_windows_of_stored_numbers(tmp_path, suffix):
             window = Window(column, row, width, height)
             expected = values[:, :, row : row + height, column : column + width].reshape(6, height, width)
             assert np.array_equal(opened.read(indexes, window), expected[np.array(indexes) - 1])
-            assert opened.masked(window) is None
+            assert opened.masked([1], window) is None
     assert [opened.applied(index) for index in opened.indexes] == [None] * 6
     opened.close()
 

@@ -151,4 +151,55 @@ def test_a_mask_beside_a_file_counts(tmp_path):
         path = write(tmp_path / "a.tif", ramp(), mask=mask)
     source = GdalFile(str(path))
     assert source.mask_source == "its mask"
-    assert source.masked(Window(0, 0, 5, 4)).tolist() == (mask == 0).tolist()
+    assert source.masked([1], Window(0, 0, 5, 4)).tolist() == (mask == 0).tolist()
+
+
+_SOURCE = '<SimpleSource><SourceFilename relativeToVRT="1">{0}.tif</SourceFilename>{1}</SimpleSource>'
+
+
+def vrt_of_masked_bands(folder, masks):
+    """A VRT whose bands have a mask each."""
+    for number, mask in enumerate(masks, start=1):
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            write(folder / f"{number}.tif", np.full((1, *mask.shape), 1000, "uint16"), mask=mask)
+    bands = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{number}">{_SOURCE.format(number, "")}<MaskBand>'
+        f'<VRTRasterBand dataType="Byte">{_SOURCE.format(number, "<SourceBand>mask,1</SourceBand>")}</VRTRasterBand>'
+        "</MaskBand></VRTRasterBand>"
+        for number in range(1, len(masks) + 1)
+    )
+    height, width = masks[0].shape
+    path = folder / "bands.vrt"
+    path.write_text(f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{bands}</VRTDataset>')
+    return path
+
+
+def masks_of_rows(*rows):
+    masks = np.full((len(rows), 4, 5), 255, "uint8")
+    for mask, row in zip(masks, rows, strict=True):
+        mask[row] = 0
+    return masks
+
+
+def test_masks_of_single_bands_count(tmp_path):
+    masks = masks_of_rows(0, 2)
+    path = vrt_of_masked_bands(tmp_path, masks)
+    series = read_series(path, bands=["red:665", "nir:842"], scale=1e-4)
+    assert np.isnan(series.pixels[0]).tolist() == (masks == 0).tolist()
+    assert series.valid[0].tolist() == masks.all(axis=0).tolist()
+
+
+def test_the_mask_of_a_band_hides_nothing_of_another_date(tmp_path):
+    masks = masks_of_rows(0, 2)
+    path = vrt_of_masked_bands(tmp_path, masks)
+    series = read_series(path, bands=["red:665"], scale=1e-4, stacked="dates", num_dates=2)
+    assert [valid.tolist() for valid in series.valid] == (masks != 0).tolist()
+
+
+def test_alpha_and_a_mask_both_hide_pixels(tmp_path):
+    fourth, mask = np.full((8, 9), 255), np.full((8, 9), 255, "uint8")
+    fourth[:2], mask[4:] = 0, 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        path = four_bytes(tmp_path / "a.tif", fourth=fourth, mask=mask)
+    (valid,) = read_series(path).valid
+    assert valid.tolist() == ((fourth > 0) & (mask > 0)).tolist()

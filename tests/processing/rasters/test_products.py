@@ -1,5 +1,6 @@
 import datetime as dt
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -299,3 +300,42 @@ def test_every_product_names_its_sources():
 
 def test_an_unknown_band_of_a_recognised_product_states_nothing():
     assert read(f"{LANDSAT}_stack.tif", ((),)).bands == (BandStatements(),)
+
+
+@pytest.mark.parametrize("options", [{}, {"band_tags": [{"kind": "sar"}], "dtype": "int16"}])
+def test_a_folder_says_nothing_of_files_that_cannot_be_of_its_product(tmp_path, options):
+    folder = tmp_path / LANDSAT / "derived"
+    folder.mkdir(parents=True)
+    stored = np.full((1, 3, 3), -12, options.pop("dtype", "float32"))
+    path = write(folder / "S1_VV.tif", stored, descriptions=("VV",), **options)
+    (acquisition,) = read_series(path).acquisitions
+    assert (acquisition.sensor, acquisition.datetime) == (None, None)
+    assert acquisition.bands[0].kind == "sar"
+
+
+def test_a_folder_of_another_product_does_not_contradict_the_caller():
+    source = SourceStub(f"{LANDSAT}/derived/a.tif", dtype="float32")
+    assert product_named("hls-s30").preset(source).product.name == "hls-s30"
+    with pytest.raises(RasterError, match=r"is of product landsat-c2-l2 .*but hls-s30 was named"):
+        product_named("hls-s30").preset(replace(source, dtype="int16"))
+
+
+@pytest.mark.parametrize("name", ["SR_B4", "B4", "stack"])
+def test_a_folder_speaks_of_files_that_fit_its_product(name):
+    states = read(f"{LANDSAT}/derived/{name}.tif", ((name,),))
+    assert [one.name for one in values(states.sensor)] == ["landsat-8-oli-tirs"]
+    assert values(states.date)[0].start == dt.datetime(2021, 7, 15)
+
+
+def test_tags_of_a_file_go_before_folders_above_it():
+    stated = Statements(product=(Stated(SAFE, "tag PRODUCT_URI"),))
+    assert recognise_product(f"{LANDSAT}/B04.tif", stated).product.name == "sentinel-2-l2a"
+
+
+@pytest.mark.parametrize(("nodata", "missing"), [(None, 0), (0, 0), (65535, 65535)])
+def test_the_fill_value_of_a_granule_image_yields_to_that_of_a_copy(tmp_path, nodata, missing):
+    stored = np.full((1, 3, 3), 2000, "uint16")
+    stored[0, 0, 0], stored[0, 1, 1] = 0, 65535
+    path = write(tmp_path / "T33UUP_20230101T101010_B04_10m.tif", stored, nodata=nodata)
+    (valid,) = read_series(path, sensor="sentinel-2", scale=1e-4, offset=-0.1).valid
+    assert valid.tolist() == (stored[0] != missing).tolist()
