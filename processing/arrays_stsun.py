@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 from .metadata import IGNORE_INDEX, RGB_BANDS, Acquisition, Band, ImageSeries, filled_pixels
+from .statistics_stsun import BY_KIND
 
 # The only sensor whose bands are known here; the package has a table of others.
 RGB = "rgb"
@@ -137,6 +138,19 @@ def filled_labels(labels: Any) -> np.ndarray:
     if isinstance(labels, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(labels), np.int64(IGNORE_INDEX), np.ma.getdata(labels))
     return np.asarray(labels)
+
+
+def select_readings(readings: Readings, statistics: str | None) -> Readings:
+    """The readings that count for a request, whether rasters, arrays or pictures are given.
+
+    Args:
+        readings: all that a checkpoint holds.
+        statistics: as asked for. A data set's name leaves its own readings alone; `by_kind` says how pixels are
+            normalised, not what the files hold, and leaves all, as `None` does.
+    """
+    if statistics is None or statistics == BY_KIND:
+        return readings
+    return {name: known for name, known in readings.items() if name == statistics}
 
 
 def check_readings(value: Any) -> dict[str, list[dict[str, Any]]]:

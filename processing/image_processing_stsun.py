@@ -25,7 +25,7 @@ from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-from .arrays_stsun import RGB, Described, as_batch, check_readings, filled_labels, to_series
+from .arrays_stsun import RGB, Described, as_batch, check_readings, filled_labels, select_readings, to_series
 from .metadata import CHANGE_CLASSES, IGNORE_INDEX, INDICES, TASKS, Band, ImageSeries, default_outputs
 from .statistics_stsun import (
     BY_KIND,
@@ -330,7 +330,7 @@ class STSUNImageProcessor(BaseImageProcessor):
     ) -> list[ImageSeries]:
         """Series with pixels from everything that `preprocess` takes; arguments and errors as there.
 
-        `statistics` names the data set whose readings alone count for pictures.
+        `statistics` names the data set whose readings alone count for pictures; without a name all count.
         """
         if _is_series(images):
             images = [images]
@@ -356,9 +356,7 @@ class STSUNImageProcessor(BaseImageProcessor):
             )
         if sensor is not None and bands is not None:
             raise ValueError("sensor and bands both say what the channels are: give one of them.")
-        readings = self.readings
-        if statistics is not None:
-            readings = {name: known for name, known in readings.items() if name == statistics}
+        readings = select_readings(self.readings, statistics)
         return to_series(images, timestamps, Described(bands, sensor == RGB, gsd_m, readings))
 
     def resolve_classes(self, task: str, classes: Sequence[str] | None) -> list[str]:

@@ -238,6 +238,23 @@ def test_several_kinds_of_pictures_are_told_apart_by_name(processor, stored):
         processor.to_series(stored)
 
 
+@pytest.mark.parametrize("statistics", [None, "by_kind", "levir", "older"])
+def test_one_setting_chooses_the_readings_of_pictures_and_of_paths(processor, stored, tmp_path, statistics):
+    open_series = pytest.importorskip("stsun_processing.rasters.series").open_series
+    readings_for = pytest.importorskip("stsun_processing.scenes.predictor").readings_for
+    colours = [colour | {"name": f"own {colour['name']}"} for colour in COLOURS]
+    processor.readings = {"levir": [READING | {"bands": colours, "scale": [1 / 255] * 3}]}
+    picture = Image.fromarray(stored)
+    picture.save(tmp_path / "a.png")
+    with open_series(tmp_path / "a.png", readings=readings_for(processor, statistics)) as opened:
+        by_path = opened.read()
+    with pytest.warns(UserWarning, match="Pictures are"):
+        (by_array,) = processor.to_series(picture, statistics=statistics)
+    assert by_array.acquisitions[0].bands[0].center_nm == by_path.acquisitions[0].bands[0].center_nm
+    assert (by_array.acquisitions[0].bands[0].name == "own red") == (statistics != "older")
+    np.testing.assert_allclose(by_array.pixels[0], by_path.pixels[0], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
