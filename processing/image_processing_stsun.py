@@ -31,6 +31,7 @@ from .statistics_stsun import (
     BY_KIND,
     KIND_STATISTICS,
     check_band_statistics,
+    check_decibels,
     check_kind_statistics,
     check_physical_units,
     check_units,
@@ -433,7 +434,8 @@ class STSUNImageProcessor(BaseImageProcessor):
             statistics: see `resolve_statistics`.
 
         Raises:
-            ValueError: values are far too large or far too small; the message says what may be wrong.
+            ValueError: values are far too large or far too small, or backscatter is linear where decibel are expected;
+                the message says what may be wrong.
         """
         name = self.resolve_statistics(series, statistics)
         for acquisition, pixels, valid in zip(series.acquisitions, series.pixels, series.valid, strict=True):
@@ -441,6 +443,7 @@ class STSUNImageProcessor(BaseImageProcessor):
                 means, stds = statistics_of(self.kind_statistics, self.band_statistics, acquisition.bands, name)
                 values = pixels[:, valid]
                 check_units(acquisition.bands, values, means, stds)
+                check_decibels(acquisition.bands, values, means, stds)
                 if name is None:
                     check_physical_units(acquisition.bands, values)
 
