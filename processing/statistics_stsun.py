@@ -403,8 +403,8 @@ def check_decibels(bands: Sequence[Band], values: np.ndarray, means: np.ndarray,
                 f"where decibel of about {mean:g} +- {std:g} are expected: it looks like linear power or amplitude. "
                 "State which in the file, as the unit of the band (power or amplitude), and it is converted; or give "
                 "decibel (10 log10 of power, 20 log10 of amplitude). If the numbers are decibel already, say so with "
-                "scale=1 (--scale 1), of an array with Band(..., unit='dB'); if zeros are missing pixels, with nodata="
-                "0 (--nodata 0). check_range=False leaves this check out."
+                "scale=1 (--scale 1), of an array with Band(..., unit='dB'); if 0 means missing, give nodata=0 "
+                "(--nodata 0). check_range=False leaves this check out."
             )
 
 
