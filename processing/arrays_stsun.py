@@ -24,11 +24,14 @@ import torch
 from PIL import Image
 
 from .metadata import IGNORE_INDEX, RGB_BANDS, Acquisition, Band, ImageSeries, filled_pixels
+from .statistics_stsun import BY_KIND
 
 # The only sensor whose bands are known here; the package has a table of others.
 RGB = "rgb"
 # Of an 8-bit picture, 255 stands for 1.
 PICTURE_SCALE = 1 / 255
+# Alpha of these values alone is opaque and clear; a band of data holds others too.
+_OPAQUE_OR_CLEAR = (0, 255)
 # Modes of PIL images and their channels before alpha. Palettes are looked up first.
 _MODES = {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3}
 # Of label maps: numbers as they are stored, which in palettes are the indices.
@@ -43,7 +46,7 @@ class Picture:
 
     Args:
         channels: (channels, height, width) uint8, alpha last if there is one.
-        missing: (height, width) bool, what a mask of the array marks.
+        missing: (height, width) bool, what a mask of the array marks, or a colour that stands for nothing.
         has_alpha: whether the last channel is alpha: 0 = missing.
     """
 
@@ -137,6 +140,19 @@ def filled_labels(labels: Any) -> np.ndarray:
     if isinstance(labels, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(labels), np.int64(IGNORE_INDEX), np.ma.getdata(labels))
     return np.asarray(labels)
+
+
+def select_readings(readings: Readings, statistics: str | None) -> Readings:
+    """The readings that count for a request, whether rasters, arrays or pictures are given.
+
+    Args:
+        readings: all that a checkpoint holds.
+        statistics: as asked for. A data set's name leaves its own readings alone; `by_kind` says how pixels are
+            normalised, not what the files hold, and leaves all, as `None` does.
+    """
+    if statistics is None or statistics == BY_KIND:
+        return readings
+    return {name: known for name, known in readings.items() if name == statistics}
 
 
 def check_readings(value: Any) -> dict[str, list[dict[str, Any]]]:
@@ -319,15 +335,16 @@ def _is_picture(image: Any, bands: Sequence[Band] | None) -> bool:
 
 def _as_picture(image: Any) -> Picture:
     if isinstance(image, Image.Image):
+        clear = _clear_pixels(image)
         if image.mode == "P":
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+            image = image.convert("RGB")
         if image.mode not in _MODES:
             raise ValueError(
                 f"A picture of mode {image.mode!r} was given; those of 8 bits are taken ({', '.join(_MODES)}, P). Give "
                 "other numbers as an array in physical units, with bands=[...]."
             )
         channels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
-        return Picture(channels, np.zeros(channels.shape[1:], dtype=bool), image.mode in ("LA", "RGBA"))
+        return Picture(channels, clear, image.mode in ("LA", "RGBA"))
     channels, masked = np.ma.getdata(image), np.ma.getmaskarray(image)
     if channels.ndim == 2:
         channels, masked = channels[None], masked[None]
@@ -336,13 +353,37 @@ def _as_picture(image: Any) -> Picture:
     return Picture(channels, np.any(masked, axis=0), False)
 
 
+def _clear_pixels(image: Image.Image) -> np.ndarray:
+    """Where a picture holds the colour that its file calls transparent, (height, width) bool."""
+    clear = np.zeros((image.height, image.width), dtype=bool)
+    if "transparency" not in image.info:
+        return clear
+    if image.mode == "P":
+        return np.asarray(image.convert("RGBA"))[..., 3] == 0
+    colour = np.atleast_1d(image.info["transparency"])
+    # Frames of animations keep what was said of a palette that they no longer have.
+    if colour.dtype.kind not in "iu" or _MODES.get(image.mode) != len(colour):
+        return clear
+    return np.all(np.atleast_3d(np.asarray(image)) == colour, axis=-1)
+
+
+def _is_data(picture: Picture, described: Described) -> bool:
+    """Whether a band that is called alpha was one of data in training, as rasters are read that are given by path."""
+    if described.is_rgb or np.isin(picture.channels[-1], _OPAQUE_OR_CLEAR).all():
+        return False
+    known = [reading for readings in (described.readings or {}).values() for reading in readings]
+    counts = {len(reading["bands"]) for reading in known if reading["dtype"] == "uint8"}
+    return len(picture.channels) in counts and len(picture.channels) - 1 not in counts
+
+
 def _read_picture(
     picture: Picture, records: Sequence[Band] | None, described: Described, notes: list[str]
 ) -> tuple[np.ndarray, Sequence[Band], float | None]:
     """Pixels of a picture in physical units, their bands, and the GSD that a reading knows."""
     channels, missing = picture.channels, picture.missing
     # As many records as channels: the last one is a band, whatever the picture calls it.
-    if picture.has_alpha and (records is None or len(records) != len(channels)):
+    is_data = _is_data(picture, described) if records is None else len(records) == len(channels)
+    if picture.has_alpha and not is_data:
         channels, missing = channels[:-1], missing | (channels[-1] == 0)
     reading = None
     if records is None and not described.is_rgb:

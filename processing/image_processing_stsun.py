@@ -25,12 +25,13 @@ from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-from .arrays_stsun import RGB, Described, as_batch, check_readings, filled_labels, to_series
+from .arrays_stsun import RGB, Described, as_batch, check_readings, filled_labels, select_readings, to_series
 from .metadata import CHANGE_CLASSES, IGNORE_INDEX, INDICES, TASKS, Band, ImageSeries, default_outputs
 from .statistics_stsun import (
     BY_KIND,
     KIND_STATISTICS,
     check_band_statistics,
+    check_decibels,
     check_kind_statistics,
     check_physical_units,
     check_units,
@@ -330,7 +331,7 @@ class STSUNImageProcessor(BaseImageProcessor):
     ) -> list[ImageSeries]:
         """Series with pixels from everything that `preprocess` takes; arguments and errors as there.
 
-        `statistics` names the data set whose readings alone count for pictures.
+        `statistics` names the data set whose readings alone count for pictures; without a name all count.
         """
         if _is_series(images):
             images = [images]
@@ -356,9 +357,7 @@ class STSUNImageProcessor(BaseImageProcessor):
             )
         if sensor is not None and bands is not None:
             raise ValueError("sensor and bands both say what the channels are: give one of them.")
-        readings = self.readings
-        if statistics is not None:
-            readings = {name: known for name, known in readings.items() if name == statistics}
+        readings = select_readings(self.readings, statistics)
         return to_series(images, timestamps, Described(bands, sensor == RGB, gsd_m, readings))
 
     def resolve_classes(self, task: str, classes: Sequence[str] | None) -> list[str]:
@@ -435,7 +434,8 @@ class STSUNImageProcessor(BaseImageProcessor):
             statistics: see `resolve_statistics`.
 
         Raises:
-            ValueError: values are far too large or far too small; the message says what may be wrong.
+            ValueError: values are far too large or far too small, or backscatter is linear where decibel are expected;
+                the message says what may be wrong.
         """
         name = self.resolve_statistics(series, statistics)
         for acquisition, pixels, valid in zip(series.acquisitions, series.pixels, series.valid, strict=True):
@@ -443,6 +443,7 @@ class STSUNImageProcessor(BaseImageProcessor):
                 means, stds = statistics_of(self.kind_statistics, self.band_statistics, acquisition.bands, name)
                 values = pixels[:, valid]
                 check_units(acquisition.bands, values, means, stds)
+                check_decibels(acquisition.bands, values, means, stds)
                 if name is None:
                     check_physical_units(acquisition.bands, values)
 

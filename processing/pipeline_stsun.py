@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
+from .arrays_stsun import select_readings
 from .image_processing_stsun import STSUNImageProcessor
 from .metadata import IGNORE_INDEX, ImageSeries
 
@@ -135,11 +136,8 @@ class DensePredictionPipeline(Pipeline):
                 "Paths of rasters are read by the package (pip install stsun); arrays and ImageSeries need no more "
                 f"than this checkpoint. {error}"
             ) from error
-        readings, statistics = self.image_processor.readings, options.get("statistics")
-        if statistics in readings:
-            readings = {statistics: readings[statistics]}
         given = {name: options[name] for name in _RASTERS if name in options}
-        if readings:
+        if readings := select_readings(self.image_processor.readings, options.get("statistics")):
             given["readings"] = readings
         return read_series(paths, **given)
 

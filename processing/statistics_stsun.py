@@ -141,17 +141,6 @@ class BandStatistics:
         return not _is_known_by_name(band) or self.name.casefold() == band.name.casefold()
 
 
-def band_identity(band: Band) -> tuple[Any, ...]:
-    """What a band measured: bands of equal identity share their statistics, whatever they are called.
-
-    Returns:
-        Type (kind with polarisation or known index), centre wavelength and unit; and the name of a band that nothing
-        else tells from others of its kind.
-    """
-    is_physical = band.center_nm is not None or band.type not in BAND_KINDS
-    return band.type, band.center_nm, band.unit, None if is_physical else band.name
-
-
 def _is_known_by_name(band: Band) -> bool:
     """Whether only its name says what a band measured: `slope` and `aspect`, or `red` and `nir` without wavelengths."""
     return band.center_nm is None and band.type in ("reflective", "index", "other")
@@ -259,7 +248,9 @@ def match_bands(
 def _reason(band: Band, records: Sequence[BandStatistics], nearest: Sequence[BandStatistics]) -> str:
     """Why no record was chosen for a band, where it is not that none is alike."""
     if nearest:
-        return f", which {listed([record.name for record in nearest])} fit alike"
+        names = [record.name for record in nearest]
+        joined = listed(names) if len(names) > _MAX_LISTED else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f", which {joined} fit equally well"
     other_unit = [record for record in records if record.fits(replace(band, unit=None))]
     if other_unit:
         return f", whose numbers there are in {other_unit[0].unit or 'an unknown unit'}"
@@ -349,7 +340,8 @@ def statistics_of(
 def _of_kind(kind_statistics: Mapping[str, Mapping[str, float]], kind: str) -> tuple[float, float]:
     if kind not in kind_statistics:
         raise ValueError(
-            f"kind_statistics hold no {kind!r}, only {', '.join(kind_statistics) or 'nothing'}: add mean and std of it."
+            f"kind_statistics hold no statistics of {kind!r}, only of {', '.join(kind_statistics) or 'nothing'}: add "
+            "its mean and std."
         )
     return kind_statistics[kind]["mean"], kind_statistics[kind]["std"]
 
@@ -392,6 +384,28 @@ def _remedy(band: Band, values: np.ndarray) -> str:
         )
     unit = KIND_UNITS.get(band.kind, "the unit of the statistics")
     return f"Give scale and offset to {unit} (scale=..., offset=..., --scale, --offset)"
+
+
+def check_decibels(bands: Sequence[Band], values: np.ndarray, means: np.ndarray, stds: np.ndarray) -> None:
+    """Refuses backscatter of unknown unit without any value below 0 where decibel are expected.
+
+    Linear power lies a few standard deviations from the mean in decibel, far too near for [`check_units`], whose
+    arguments these are.
+
+    Raises:
+        ValueError: a band is not in decibel; the message says how to state or make what it is.
+    """
+    for band, numbers, mean, std in zip(bands, values, means, stds, strict=True):
+        # Numbers that are never below 0 have no such mean; land in decibel hardly has a date above 0.
+        if band.kind == "sar" and band.unit is None and mean < -std and numbers.min() >= 0:
+            raise ValueError(
+                f"Band {band.name!r} (sar) states no unit and has no value below 0 (median {np.median(numbers):g}), "
+                f"where decibel of about {mean:g} +- {std:g} are expected: it looks like linear power or amplitude. "
+                "State which in the file, as the unit of the band (power or amplitude), and it is converted; or give "
+                "decibel (10 log10 of power, 20 log10 of amplitude). If the numbers are decibel already, say so with "
+                "scale=1 (--scale 1), of an array with Band(..., unit='dB'); if 0 means missing, give nodata=0 "
+                "(--nodata 0). check_range=False leaves this check out."
+            )
 
 
 def check_physical_units(bands: Sequence[Band], values: np.ndarray) -> None:

@@ -51,6 +51,8 @@ class SampleReader:
         self._tables: dict[str, np.ndarray] = {}
         # By name of the sample, whose tasks share images: order of the dates, images and metadata in that order.
         self._resolved: dict[str, tuple[list[int], list[ImageRecord], ImageSeries]] = {}
+        # By name of the sample: how many files its images are.
+        self._num_files: dict[str, int] = {}
         self._take_ownership()
 
     def _take_ownership(self) -> None:
@@ -78,7 +80,9 @@ class SampleReader:
     def _open(self, record: SampleRecord) -> tuple[list[int], list[ImageRecord], ImageSeries]:
         with self._errors_of(record):
             order, opened, images = _open_in_order(record.images)
-        OPEN_FILES.put(self._owner, record.name, opened, len(record.images))
+        # One image may be a folder of files; what lies in an archive is listed nowhere.
+        self._num_files[record.name] = max(len(opened.files), len(record.images))
+        OPEN_FILES.put(self._owner, record.name, opened, self._num_files[record.name])
         if (opened.height, opened.width) != (record.height, record.width):
             raise DatasetError(
                 f"{self.description.path}: images of sample {record.name!r} ({record.images[0].path}) measure "
@@ -99,7 +103,8 @@ class SampleReader:
         """
         with self._errors_of(record):
             reopen = partial(_reopen, record.images)
-            return OPEN_FILES.get(self._owner, record.name, reopen, len(record.images)).read(*window)
+            num_files = self._num_files.get(record.name, len(record.images))
+            return OPEN_FILES.get(self._owner, record.name, reopen, num_files).read(*window)
 
     def read_labels(self, record: SampleRecord, window: Window) -> np.ndarray:
         """(maps, height, width) uint8 positions in the classes, 255 = not labelled.

@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 
 from modeling_stsun import STSUNForDensePrediction
 
+from ..arrays_stsun import Readings, select_readings
 from ..errors import STSUNError
 from ..image_processing_stsun import BY_KIND, Outputs, STSUNImageProcessor
 from ..metadata import IGNORE_INDEX, ImageSeries
@@ -89,11 +90,9 @@ Scene: TypeAlias = RasterSeries | SeriesInMemory
 SceneSource: TypeAlias = Scene | ImageSeries | PathLike | Mapping[str, Any] | Sequence[Any]
 
 
-def readings_for(processor: STSUNImageProcessor, statistics: str | None) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+def readings_for(processor: STSUNImageProcessor, statistics: str | None) -> Readings:
     """What a checkpoint knows about files: of the data set whose statistics are asked for alone, if one is."""
-    if statistics in processor.readings:
-        return {statistics: processor.readings[statistics]}
-    return processor.readings
+    return select_readings(processor.readings, statistics)
 
 
 @contextmanager

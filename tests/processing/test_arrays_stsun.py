@@ -238,6 +238,76 @@ def test_several_kinds_of_pictures_are_told_apart_by_name(processor, stored):
         processor.to_series(stored)
 
 
+@pytest.mark.parametrize("statistics", [None, "by_kind", "levir", "older"])
+def test_one_setting_chooses_the_readings_of_pictures_and_of_paths(processor, stored, tmp_path, statistics):
+    open_series = pytest.importorskip("stsun_processing.rasters.series").open_series
+    readings_for = pytest.importorskip("stsun_processing.scenes.predictor").readings_for
+    colours = [colour | {"name": f"own {colour['name']}"} for colour in COLOURS]
+    processor.readings = {"levir": [READING | {"bands": colours, "scale": [1 / 255] * 3}]}
+    picture = Image.fromarray(stored)
+    picture.save(tmp_path / "a.png")
+    with open_series(tmp_path / "a.png", readings=readings_for(processor, statistics)) as opened:
+        by_path = opened.read()
+    with pytest.warns(UserWarning, match="Pictures are"):
+        (by_array,) = processor.to_series(picture, statistics=statistics)
+    assert by_array.acquisitions[0].bands[0].center_nm == by_path.acquisitions[0].bands[0].center_nm
+    assert (by_array.acquisitions[0].bands[0].name == "own red") == (statistics != "older")
+    np.testing.assert_allclose(by_array.pixels[0], by_path.pixels[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_colours", [1, 3])
+def test_what_a_picture_calls_alpha_is_a_band_where_training_read_it_as_one(processor, num_colours):
+    stored = np.random.default_rng(0).integers(0, 256, (9, 7, num_colours + 1), dtype=np.uint8)
+    names = [*COLOURS[:num_colours], {"name": "nir", "center_nm": 840}]
+    processor.readings = {"own": [READING | {"bands": names, "scale": [1 / 255] * len(names)}]}
+
+    def read(stored, **options):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return series_of(processor, Image.fromarray(stored), **options)
+
+    series = read(stored)
+    assert [band.name for band in series.acquisitions[0].bands] == [band["name"] for band in names]
+    np.testing.assert_allclose(series.pixels[0], stored.transpose(2, 0, 1) / 255, rtol=1e-6)
+    # Opaque and clear pixels are no band; neither is alpha beside as many colours as training had without it.
+    clear = np.where(stored[..., -1:] < 99, 0, 255).astype(np.uint8)
+    three = {"own": processor.readings["own"], "rgb": [READING | {"bands": COLOURS[:num_colours]}]}
+    if num_colours == 3:
+        assert len(read(np.concatenate([stored[..., :-1], clear], -1)).acquisitions[0].bands) == 3
+        assert len(read(stored, sensor="rgb").acquisitions[0].bands) == 3
+    processor.readings = three
+    alone = read(stored)
+    assert len(alone.acquisitions[0].bands) == num_colours
+    assert np.array_equal(~alone.valid[0], stored[..., -1] == 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_the_transparent_colour_of_a_file_is_missing(processor, tmp_path, mode):
+    open_series = pytest.importorskip("stsun_processing.rasters.series").open_series
+    stored = np.full((9, 7, 3), 100, np.uint8)
+    stored[:4] = 7
+    picture = Image.fromarray(stored)
+    picture = picture.quantize(8) if mode == "P" else picture.convert(mode)
+    first = picture.getpixel((0, 0))
+    picture.save(tmp_path / "a.png", transparency=first)
+    expected = np.zeros((9, 7), bool)
+    expected[:4] = True
+    bands = [Band("grey", 600)] if mode == "L" else RGB_BANDS
+    with Image.open(tmp_path / "a.png") as image:
+        series = series_of(processor, image, bands=bands)
+    assert np.array_equal(~series.valid[0], expected)
+    assert len(series.pixels[0]) == len(bands)
+    if mode == "RGB":
+        # One channel alone is no transparent colour.
+        stored[5, 5, 0] = 7
+        again = Image.fromarray(stored)
+        again.info["transparency"] = first
+        assert series_of(processor, again, bands=bands).valid[0][5, 5]
+    if mode != "P":
+        with open_series(tmp_path / "a.png", bands=bands, scale=1 / 255) as opened:
+            assert np.array_equal(opened.read().valid[0], series.valid[0])
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -2,6 +2,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -198,7 +199,7 @@ def test_save_and_load(processor, tmp_path):
         ({"segmentation_maps": [np.zeros((1, 9, 7))]}, r"has shape \(1, 9, 7\); \(height, width\)"),
         ({"segmentation_maps": np.zeros((9, 7)), "task": "semantic_change_detection"}, "labels have shape"),
         ({"labels": [np.zeros((1, 9, 7))] * 2}, "2 entries for 1 series"),
-        ({"kind_statistics": {"thermal": {"mean": 290.0, "std": 15.0}}}, "hold no 'reflective'"),
+        ({"kind_statistics": {"thermal": {"mean": 290.0, "std": 15.0}}}, "hold no statistics of 'reflective'"),
     ],
 )
 def test_requests_that_cannot_be_met_are_refused(processor, kwargs, message):
@@ -444,6 +445,17 @@ def test_normalised_values_are_those_of_the_formula(processor):
     blue, nir = series.pixels[0].astype(np.float64)
     np.testing.assert_allclose(values[0, 0], (blue - 0.1) / 0.05, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(values[0, 1], nir - 0.3, rtol=1e-5, atol=1e-6)  # no spread to divide by
+
+
+@pytest.mark.parametrize("name", ["radar", "by_kind"])
+def test_linear_backscatter_without_a_unit_is_not_taken_for_decibel(processor, name):
+    linear = np.random.default_rng(0).gamma(4, 0.02, (1, 9, 7))
+    series = ImageSeries((Acquisition((VV,)),), pixels=(linear,))
+    processor.band_statistics = {"radar": [statistics(replace(VV, unit="dB"), -10.0, 3.0)]}
+    with pytest.raises(ValueError, match="looks like linear power or amplitude"):
+        processor(series, statistics=name)
+    processor(series, statistics=name, check_range=False)
+    processor(ImageSeries(series.acquisitions, pixels=(10 * np.log10(linear),)), statistics=name)
 
 
 def test_an_input_that_fits_no_data_set_is_not_normalised_another_way(processor):

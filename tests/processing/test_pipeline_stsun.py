@@ -156,6 +156,8 @@ def test_rasters_are_read_with_what_the_checkpoint_knows_of_its_own(pipe, read_s
     }
     pipe("scene.tif", classes=CLASSES, statistics="mine")
     assert read_series[1][1] == {"readings": {"mine": processor.readings["mine"]}}
+    pipe("scene.tif", classes=CLASSES, statistics="by_kind")
+    assert read_series[2][1] == {"readings": processor.readings}
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from stsun_processing.metadata import BAND_KINDS
 from stsun_processing.statistics_stsun import (
     KIND_STATISTICS,
     BandStatistics,
-    band_identity,
     check_band_statistics,
+    check_decibels,
     check_kind_statistics,
     check_physical_units,
     check_units,
@@ -92,23 +92,11 @@ def test_of_several_bands_the_nearest_is_taken_and_names_break_ties():
     alike = statistics(Band("left", 500), Band("right", 500))
     assert found(Band("right", 500), alike) == 1
     assert found(Band("middle", 500), alike) is None
-    assert "left, right fit alike" in str(match_bands((Band("middle", 500),), alike)[1])
+    assert "which left and right fit equally well" in str(match_bands((Band("middle", 500),), alike)[1])
     # Equally far on both sides.
     assert found(Band("right", 502), statistics(Band("left", 500), Band("right", 504))) == 1
     # One name, two sensors.
     assert found(Band("B02", 482.2), statistics(Band("B02", 492.4), Band("B02", 482))) == 1
-
-
-def test_bands_of_one_identity_share_their_statistics():
-    assert band_identity(Band("a", 560)) == band_identity(Band("b", 560))
-    assert band_identity(VV) == band_identity(replace(VV, name="sigma0_VV"))
-    assert band_identity(NDVI) == band_identity(Band("ndvi", kind="index"))
-    different = [
-        *(Band("a", 560), Band("a", 561), Band("a", 560, unit="reflectance"), Band("a", kind="reflective")),
-        *(Band("b", kind="reflective"), VV, VH, Band("VV", kind="sar"), NDVI, Band("wetness", kind="index")),
-        *(Band("DEM", kind="elevation"), Band("nDSM", kind="elevation"), Band("a", kind="other")),
-    ]
-    assert len({band_identity(band) for band in different}) == len(different)
 
 
 def test_records_survive_a_round_trip():
@@ -182,7 +170,7 @@ def test_kind_statistics_that_cannot_be_are_refused(value, message):
 
 def test_every_kind_has_statistics():
     assert set(check_kind_statistics(KIND_STATISTICS)) == set(BAND_KINDS)
-    with pytest.raises(ValueError, match="hold no 'sar', only thermal"):
+    with pytest.raises(ValueError, match="hold no statistics of 'sar', only of thermal"):
         statistics_of({"thermal": {"mean": 290.0, "std": 15.0}}, {}, (VV,), None)
 
 
@@ -295,3 +283,16 @@ def test_degrees_celsius_are_no_kelvin():
     for celsius in (-40.0, 25.0):
         with pytest.raises(ValueError, match=r"'B10' \(thermal\).*Celsius.*offset=273.15, --offset 273.15"):
             check_physical_units(thermal, np.full((1, 9), celsius))
+
+
+@pytest.mark.parametrize("power", [0.0, 0.05, 0.9, 30.0])
+def test_backscatter_of_unknown_unit_that_is_never_below_0_is_no_decibel(power):
+    expected = np.array([-12.0]), np.array([3.0])
+    values = np.full((1, 9), power)
+    with pytest.raises(ValueError, match=r"'VV' \(sar\) states no unit.*power or amplitude.*--scale 1.*check_range"):
+        check_decibels((VV,), values, *expected)
+    # A known unit, decibel, statistics of linear numbers, and other kinds.
+    check_decibels((replace(VV, unit="dB"),), values, *expected)
+    check_decibels((VV,), np.append(values, [[-1.0]], axis=1), *expected)
+    check_decibels((VV,), values, np.array([0.1]), np.array([0.05]))
+    check_decibels((Band("DEM", kind="elevation"),), values, *expected)

@@ -186,6 +186,30 @@ def test_files_are_closed_with_their_data_set_and_never_too_many(folder, monkeyp
     assert number_open() == 0
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_the_files_of_a_folder_count_each(folder, monkeypatch):
+    from stsun_processing.data import open_files
+
+    def number_open():
+        links = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
+        return sum(str(folder.root) in os.path.realpath(link) for link in links)
+
+    for name in ("t0", "t1", "t2"):
+        for index, band in enumerate(folder.images[name]):
+            write(folder.root / f"images/{name}/B{index}.tif", band)
+    monkeypatch.setattr(open_files.OPEN_FILES, "_limit", 2 * len(folder.images["t0"]))
+    names = [f"s{index}" for index in range(4)]
+    folder.json["samples"] = [folder.sample(name, ["t0"], LABELS) for name in names]
+    for index, sample in enumerate(folder.json["samples"]):
+        sample["images"][0]["path"] = f"images/t{index % 3}"
+    folder.json["splits"] = {"train": names}
+    dataset = folder.open(crop_size=8, cache_bytes=0)
+    assert 0 < number_open() <= 2 * len(folder.images["t0"])
+    for index in range(4):
+        dataset[index]
+        assert 0 < number_open() <= 2 * len(folder.images["t0"])
+
+
 def test_a_raster_of_another_size_than_stated_is_named(folder):
     folder.json["samples"][0]["height"] = 24
     with pytest.raises(DatasetError, match=r"'a' .*t0.tif\) measure 23 x 31 pixels, but .* 24 x 31. Correct height"):
