@@ -53,10 +53,10 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor
+from modeling_stsun import STSUNConfig, STSUNForDensePrediction, STSUNImageProcessor, kernels_stsun
 from modeling_stsun.configuration_stsun import PRESETS
 from modeling_stsun.loss_stsun import dense_prediction_loss
-from modeling_stsun.modeling_stsun import STSUNTemporalModule
+from modeling_stsun.modeling_stsun import STSUNTemporalModule, STSUNTemporalSums
 from stsun_processing import STSUNCollator
 from stsun_processing.data.augmentation import Augmentation
 from stsun_processing.data.datasets import FolderDataset, Sample
@@ -223,10 +223,17 @@ class ContentTemporalModule(STSUNTemporalModule):
         nn.init.zeros_(self.content.weight)
         nn.init.zeros_(self.content.bias)
 
-    def forward(
-        self, states: torch.Tensor, mask: torch.Tensor | None, weights: torch.Tensor, gains: torch.Tensor
-    ) -> torch.Tensor:
-        """As the base class, for one set of weights a sample."""
+    def add_dates(
+        self,
+        sums: STSUNTemporalSums | None,
+        states: torch.Tensor,
+        mask: torch.Tensor | None,
+        weights: torch.Tensor,
+        gains: torch.Tensor,
+    ) -> STSUNTemporalSums:
+        """As the base class, but for all dates at once: attention compares them."""
+        if sums is not None:
+            raise ValueError("content_time needs all dates at once: set kernels_stsun.CELLS_AT_ONCE high enough.")
         normed = self.norm(states)
         values = self.in_proj(normed).unflatten(-1, (self.unified_time_size, -1))  # (B, T, N, Tu, c)
         scores = self.content(normed).permute(0, 3, 1, 2)[:, :, None]  # (B, Tu + 1, 1, T, N)
@@ -239,7 +246,7 @@ class ContentTemporalModule(STSUNTemporalModule):
         shares = scores.softmax(3)  # (B, Tu + 1, S, T, N)
         unified = torch.einsum("bustn,btnuc->bsnuc", shares[:, :-1] * gains.unsqueeze(-1), values).flatten(-2)
         residual = torch.einsum("bstn,btnc->bsnc", shares[:, -1], states)
-        return residual + self.project(unified)
+        return STSUNTemporalSums(unified, residual, None)
 
 
 def build_stsun(sources: Sequence[Source], variant: str, arguments: argparse.Namespace) -> STSUNForDensePrediction:
@@ -259,6 +266,7 @@ def build_stsun(sources: Sequence[Source], variant: str, arguments: argparse.Nam
         )
         model = STSUNForDensePrediction(config)
     if variant == "content_time":
+        kernels_stsun.CELLS_AT_ONCE["cpu"] = 2**32
         for name in ("temporal_module", "cell_temporal_module"):
             old = getattr(model.stsun, name)
             new = ContentTemporalModule(config, old.in_proj.in_features)

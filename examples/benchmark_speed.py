@@ -4,6 +4,7 @@
     python examples/benchmark_speed.py --presets tiny large --settings 1,3,512     # some of them
     python examples/benchmark_speed.py --presets large --scaling                   # how time grows with each axis
     python examples/benchmark_speed.py --device cuda --dtype bfloat16 --compile    # on a GPU
+    python examples/benchmark_speed.py --peers                                     # beside networks of libraries
     python examples/benchmark_speed.py --front runs/*/metrics.json                 # accuracy against operations
 
 For each preset and each setting (dates, bands, height = width) one fresh process measures a forward pass and a
@@ -17,6 +18,11 @@ and speed.csv.
 With --scaling the forward of a model folded for its metadata is timed against the number of dates, pixels, classes and
 bands, one axis at a time, with the straight line that fits best, and a whole scene (GeoTIFF to GeoTIFF) against its
 tiles; these tables go to scaling.md and scaling.csv.
+
+With --peers presets are timed beside networks of libraries (pip install 'stsun[benchmark]') that see all dates and
+bands of a request as channels: all in one process and in turns, so that ratios hold on a machine whose speed varies.
+Times are CPU seconds of the process, beside those of a clock on the wall; cells are single pixels. The table goes to
+peers.md and peers.csv.
 
 With --front nothing is timed: scores that pretrain_synthetic.py wrote, of several presets and seeds, are set beside the
 operations that the presets take for (1, 3, 512), in front.md and front.csv.
@@ -35,16 +41,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from modeling_stsun import STSUNConfig, STSUNForDensePrediction
 from modeling_stsun.configuration_stsun import PRESETS
+from stsun_processing._runtime import keep_heap
 
 SETTINGS = ((1, 3, 256), (1, 3, 512), (2, 3, 1024), (4, 3, 256), (12, 13, 256), (1, 200, 256), (2, 1, 512))
 NUM_CLASSES = 6
@@ -216,7 +225,7 @@ def measure(arguments: argparse.Namespace, preset: str, setting: tuple[int, int,
 # Axis -> requests (dates, bands, height = width, classes), in rising order; one axis changes at a time.
 SCALING = {
     "dates": [(dates, 3, 256, 6) for dates in (1, 2, 4, 8)],
-    "pixels": [(1, 3, size, 6) for size in (96, 128, 192, 256)],
+    "pixels, p = 1": [(1, 3, size, 6) for size in (64, 128, 256, 512, 1024)],
     "classes, p = 1": [(1, 3, 256, classes) for classes in (1, 8, 32, 64)],
     "bands, p = 1": [(1, bands, 256, 6) for bands in (3, 200)],
     "bands, p = 4": [(1, bands, 1024, 6) for bands in (3, 200)],
@@ -228,26 +237,32 @@ def measure_scaling(arguments: argparse.Namespace, preset: str) -> list[dict[str
     torch.manual_seed(0)
     model = make_model(preset, max(request[3] for requests in SCALING.values() for request in requests))
     model = model.to(arguments.device, memory_format=torch.channels_last).eval()
+    # CPU seconds where one thread does the work: others on the machine count least in them.
+    one_thread = arguments.device == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if one_thread else time.perf_counter
     rows = []
     for axis, requests in SCALING.items():
         calls = []
         for dates, bands, size, classes in requests:
             inputs = make_inputs(dates, bands, size, 1, arguments.device, classes)
+            if axis.endswith("p = 1"):
+                inputs["cell_sizes"] = 1
             calls.append((model.fold_metadata(**inputs), inputs["pixel_values"]))
         times: list[list[float]] = [[] for _ in calls]
         with torch.inference_mode():
             for turn in range(1 + max(3, round(arguments.seconds))):
                 for (folded, pixels), kept in zip(calls, times, strict=True):
                     wait(arguments.device)
-                    start = time.perf_counter()
+                    start = clock()
                     folded(pixels)
                     wait(arguments.device)
                     # The first turn loads kernels.
                     if turn:
-                        kept.append(time.perf_counter() - start)
+                        kept.append(clock() - start)
         seconds = [min(kept) for kept in times]
         quantity = [{"d": r[0], "p": r[2] ** 2, "c": r[3], "b": r[1]}[axis[0]] for r in requests]
-        slope, offset = statistics.linear_regression(quantity, seconds)
+        # The line whose errors are least in proportion to the times: the largest request has no more say than others.
+        slope, offset = np.polyfit(quantity, seconds, 1, w=1 / np.array(seconds)).tolist()
         worst = max(abs(s - offset - slope * q) / s for q, s in zip(quantity, seconds, strict=True))
         for (dates, bands, size, classes), duration in zip(requests, seconds, strict=True):
             rows.append(
@@ -324,6 +339,142 @@ def scaling_table(rows: list[dict[str, Any]], machine: str) -> str:
         lines.append(
             f"| {row['preset']} | {row['axis']} | {row['request']} | {row['seconds']:.4g} | {' | '.join(cells)} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+PEER_SETTINGS = ((1, 3, 256), (2, 3, 256), (12, 10, 128), (12, 10, 256))
+
+
+class Segformer(torch.nn.Module):
+    """SegFormer-b0 (Xie et al. 2021, arXiv 2105.15203), whose logits are enlarged to the size of its images."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+        # The defaults are the shape of b0.
+        config = SegformerConfig(num_channels=num_channels, num_labels=NUM_CLASSES)
+        self.network = SegformerForSemanticSegmentation(config)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, channels, H, W) -> logits (B, K, H, W)."""
+        logits = self.network(images).logits
+        return torch.nn.functional.interpolate(logits, images.shape[-2:], mode="bilinear")
+
+
+def make_peers(num_channels: int) -> dict[str, torch.nn.Module]:
+    """Networks of libraries, with random weights, that map (B, num_channels, H, W) to logits (B, K, H, W)."""
+    from monai.networks.nets import BasicUNet, FlexibleUNet
+
+    resnet = {"backbone": "resnet34", "pretrained": False, "spatial_dims": 2}
+    return {
+        "SegFormer-b0 (transformers)": Segformer(num_channels),
+        "U-Net-resnet34 (monai)": FlexibleUNet(num_channels, NUM_CLASSES, **resnet),
+        "U-Net (monai BasicUNet)": BasicUNet(2, num_channels, NUM_CLASSES),
+    }
+
+
+class InTurns:
+    """Times calls in turns: whatever slows a machine for a moment slows all of them.
+
+    Args:
+        calls: what to time, by name.
+        turns: how often each is called, after once that loads kernels.
+    """
+
+    def __init__(self, calls: dict[str, Callable[[], Any]], turns: int) -> None:
+        self.cpu: dict[str, list[float]] = {name: [] for name in calls}
+        self.wall: dict[str, list[float]] = {name: [] for name in calls}
+        for call in calls.values():
+            call()
+        for _ in range(turns):
+            for name, call in calls.items():
+                wall, cpu = time.perf_counter(), time.process_time()
+                call()
+                self.cpu[name].append(time.process_time() - cpu)
+                self.wall[name].append(time.perf_counter() - wall)
+
+    def figures(self, name: str, first: str, what: str) -> dict[str, float]:
+        """Medians of a call, and its CPU time beside that of the call `first`."""
+        cpu = statistics.median(self.cpu[name])
+        return {
+            f"{what}_cpu_s": cpu,
+            f"{what}_wall_s": statistics.median(self.wall[name]),
+            f"{what}_relative": cpu / statistics.median(self.cpu[first]),
+        }
+
+
+def measure_peers(arguments: argparse.Namespace, preset: str, setting: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """A preset and its peers at one setting: a row each, with times and memory of a forward and of a training step."""
+    dates, bands, size = setting
+    inputs = make_inputs(*setting, arguments.batch_size, "cpu") | {"cell_sizes": 1}
+    images = inputs["pixel_values"].flatten(1, 2)
+    labels = torch.randint(NUM_CLASSES, (arguments.batch_size, 1, size, size))
+    torch.manual_seed(0)
+    networks = {preset: make_model(preset)} | make_peers(dates * bands)
+    networks = {name: network.to(memory_format=torch.channels_last) for name, network in networks.items()}
+
+    def forward(name: str) -> None:
+        with torch.no_grad():
+            networks[name](**inputs) if name == preset else networks[name](images)
+
+    optimizers = {name: torch.optim.AdamW(network.parameters(), lr=1e-6) for name, network in networks.items()}
+
+    def step(name: str) -> None:
+        if name == preset:
+            loss = networks[name](**inputs, labels=labels).loss
+        else:
+            loss = torch.nn.functional.cross_entropy(networks[name](images), labels[:, 0])
+        loss.backward()
+        optimizers[name].step()
+        optimizers[name].zero_grad(set_to_none=False)
+
+    turns = max(3, round(arguments.seconds))
+    rows: dict[str, dict[str, Any]] = {
+        name: {
+            "network": name,
+            "setting": f"{dates}, {bands}, {size}",
+            "parameters_m": sum(parameter.numel() for parameter in network.parameters()) / 1e6,
+        }
+        for name, network in networks.items()
+    }
+    parts = {"forward": forward} if arguments.forward_only else {"forward": forward, "step": step}
+    for what, run in parts.items():
+        for network in networks.values():
+            network.train(what == "step")
+        calls = {name: partial(run, name) for name in networks}
+        timed = InTurns(calls, turns)
+        for name, row in rows.items():
+            row.update(timed.figures(name, preset, what))
+            peak = peak_memory(calls[name], "cpu")
+            row[f"{what}_peak_mb"] = None if peak is None else peak / 1e6
+    return list(rows.values())
+
+
+PEER_COLUMNS = {
+    "network": "network",
+    "setting": "T, C, H = W",
+    "parameters_m": "M parameters",
+    "forward_cpu_s": "forward CPU s",
+    "forward_wall_s": "wall s",
+    "forward_relative": "relative",
+    "forward_peak_mb": "MB",
+    "step_cpu_s": "step CPU s",
+    "step_wall_s": "wall s",
+    "step_relative": "relative",
+    "step_peak_mb": "MB",
+}
+
+
+def peer_table(rows: list[dict[str, Any]], machine: str) -> str:
+    """The figures in Markdown."""
+    headings = list(PEER_COLUMNS.values())
+    lines = [f"# Beside networks of libraries\n\n{machine}\n", "| " + " | ".join(headings) + " |"]
+    lines.append("|" + " --- |" * len(headings))
+    for row in rows:
+        cells = [row.get(name) for name in PEER_COLUMNS]
+        texts = ["-" if cell is None else f"{cell:.3g}" if isinstance(cell, float) else cell for cell in cells]
+        lines.append("| " + " | ".join(texts) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -461,14 +612,13 @@ def save(rows: list[dict[str, Any]], report: str, machine: str, path: Path) -> N
 def main() -> None:
     """Runs one process a preset and setting, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), help="default: all; with --peers tiny")
     parser.add_argument(
         "--settings",
         nargs="+",
         type=lambda text: tuple(int(part) for part in text.split(",")),
-        default=list(SETTINGS),
         metavar="T,C,H",
-        help="dates, bands, and height = width (default: those of the table in the README)",
+        help="dates, bands, and height = width (default: those of the table in the README; with --peers four others)",
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES), help="default: %(default)s")
@@ -476,17 +626,25 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile: folded for its metadata in the forward")
     parser.add_argument("--forward_only", action="store_true", help="leave the training step out")
     parser.add_argument("--scaling", action="store_true", help="time against each axis, and a scene against its tiles")
+    parser.add_argument("--peers", action="store_true", help="CPU time and memory beside networks of libraries")
     parser.add_argument("--front", nargs="+", type=Path, metavar="JSON", help="set scores of runs beside operations")
     parser.add_argument("--seconds", type=float, default=3.0, help="time for each figure (default: %(default)s)")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/speed"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    arguments.presets = arguments.presets or (["tiny"] if arguments.peers else list(PRESETS))
+    arguments.settings = arguments.settings or (PEER_SETTINGS if arguments.peers else SETTINGS)
+    if arguments.peers and (arguments.device != "cpu" or arguments.dtype != "float32" or arguments.compile):
+        parser.error("--peers measures CPU time in float32: leave --device, --dtype and --compile out.")
     if arguments.one:
+        # As the command does, in whose processes all this runs.
+        keep_heap()
         preset, *setting = arguments.one.split(",")
         if not setting:
             print(json.dumps([*measure_scaling(arguments, preset), measure_scene(arguments, preset)]))
             return
-        print(json.dumps(measure(arguments, preset, tuple(map(int, setting)))))
+        of_setting = measure_peers if arguments.peers else measure
+        print(json.dumps(of_setting(arguments, preset, tuple(map(int, setting)))))
         return
     rows: list[dict[str, Any]] = []
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
@@ -504,6 +662,9 @@ def main() -> None:
     else:
         jobs = [(preset, *setting) for preset in arguments.presets for setting in arguments.settings]
     name, write = ("scaling", scaling_table) if arguments.scaling else ("speed", table)
+    if arguments.peers:
+        name, write = "peers", peer_table
+        machine = f"{machine}; monai {version('monai')}"
     for job in tqdm(jobs, desc="measuring", unit="setting"):
         one = ",".join(map(str, job))
         run = subprocess.run(

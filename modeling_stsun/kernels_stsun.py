@@ -32,6 +32,11 @@ SCORE_VALUES = 2**21
 # and not 0.30.
 FEW_BANDS = 16
 
+# Cells of a series that are encoded at once where no gradient is asked for: on a CPU one date of 128
+# x 128 cells, whose tensors stay in the cache (12 dates of 256 x 256: 0.42 s and 72 MB instead of
+# 0.77 s and 362 MB), on others 256 such dates.
+CELLS_AT_ONCE = {"cpu": 2**14, "other": 2**22}
+
 
 def prefers_matmul(query: torch.Tensor, num_keys: int, dropout: float) -> bool:
     """Whether two matrix products are faster than torch's fused attention for `query` (L, heads, n, head_dim).
@@ -137,3 +142,17 @@ def mask_if_needed(mask: torch.Tensor | None) -> torch.Tensor | None:
     if mask is None or mask.device.type != "cpu" or torch.compiler.is_compiling():
         return mask
     return None if mask.all() else mask
+
+
+def max_dates_at_once(pixel_values: torch.Tensor, cell_size: int) -> int | None:
+    """How many dates of `pixel_values` (B, T, C, H, W) to encode together, or None for all.
+
+    A gradient needs what all dates leave behind anyway, and a compiled graph holds each turn of a
+    loop.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return None
+    batch_size, _, _, height, width = pixel_values.shape
+    num_cells = batch_size * -(-height // cell_size) * -(-width // cell_size)
+    device = pixel_values.device.type
+    return max(CELLS_AT_ONCE.get(device, CELLS_AT_ONCE["other"]) // num_cells, 1)

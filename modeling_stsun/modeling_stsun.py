@@ -25,7 +25,7 @@ import math
 import operator
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_stsun import STSUNConfig
-from .kernels_stsun import convolve_grouped, convolve_in_strips, mask_if_needed, silu
+from .kernels_stsun import convolve_grouped, convolve_in_strips, mask_if_needed, max_dates_at_once, silu
 from .loss_stsun import dense_prediction_loss
 
 # Fourier codes: shortest and longest period of the geometric series, and how many periods.
@@ -101,6 +101,9 @@ AUTO_MAP = {
     "AutoModelForSemanticSegmentation": "modeling_stsun.STSUNForSemanticSegmentation",
     "AutoImageProcessor": "image_processing_stsun.STSUNImageProcessor",
 }
+
+# Outputs of layers that a call may ask for.
+RECORDED = ("hidden_states", "attentions")
 
 # What a date is to an output; the values of `output_date_roles`.
 DATE_ROLES = ("context", "described", "before", "after")
@@ -208,6 +211,34 @@ class STSUNGeneratedWeights:
     token_gain: torch.Tensor
     cell_weight: torch.Tensor
     cell_gain: torch.Tensor
+
+    def select_dates(self, dates: slice) -> "STSUNGeneratedWeights":
+        """What concerns some of the dates, beside what concerns all."""
+        return replace(
+            self,
+            input_weight=self.input_weight[:, dates],
+            input_bias=self.input_bias[:, dates],
+            encoder_condition=self.encoder_condition[:, dates],
+            token_weight=self.token_weight[..., dates],
+            token_gain=self.token_gain[..., dates],
+            cell_weight=self.cell_weight[..., dates],
+            cell_gain=self.cell_gain[..., dates],
+        )
+
+
+@dataclass
+class STSUNTemporalSums:
+    """Sums over the dates that a temporal module has seen so far.
+
+    Args:
+        unified: (B, S, N, channels), of the unified times.
+        residual: (B, S, N, channels), of the states themselves.
+        present: (B, Tu + 1, S, N), of the weights where dates hold data; `None` = all do.
+    """
+
+    unified: torch.Tensor
+    residual: torch.Tensor
+    present: torch.Tensor | None
 
 
 def check_shapes(sizes: dict[str, int] | None = None, **inputs: torch.Tensor | None) -> None:
@@ -884,37 +915,89 @@ class STSUNTemporalModule(nn.Module):
         means = torch.cat([means[:, : self.num_means], torch.zeros_like(means[:, self.num_means :])], dim=1)
         return weights, means + DIFFERENCE_GAIN * differences
 
-    def forward(
-        self, states: torch.Tensor, mask: torch.Tensor | None, weights: torch.Tensor, gains: torch.Tensor
-    ) -> torch.Tensor:
-        """`states` (B, T, N, channels), `mask` (B, T, N) or None, `weights` (B or 1, Tu + 1, S, T) and `gains` (B or 1,
-        Tu, S, T) -> (B, S, N, channels)."""
-        num_positions, channels = states.shape[2:]
-        weights, gains = weights.to(states.dtype), gains.to(states.dtype)
+    def add_dates(
+        self,
+        sums: STSUNTemporalSums | None,
+        states: torch.Tensor,
+        mask: torch.Tensor | None,
+        weights: torch.Tensor,
+        gains: torch.Tensor,
+    ) -> STSUNTemporalSums:
+        """Adds dates to the sums over those before them, in place; `None` = there are none.
 
+        `states` (B, T, N, channels), `mask` (B, T, N) or None, `weights` (B or 1, Tu + 1, S, T) and `gains` (B or 1,
+        Tu, S, T), all of the same T dates.
+        """
         values = self.in_proj(self.norm(states))
         if mask is not None:
             values = torch.where(mask.unsqueeze(-1), values, 0)
             states = torch.where(mask.unsqueeze(-1), states, 0)
-        if states.shape[1] == 1:
-            # A mean of one date is that date: its gains are all there is to apply, and nothing has to be rearranged.
-            # Its weights are 1, and here so that all parameters take part in training, if only with gradients of 0.
-            gains = (gains * weights[:, :-1] * weights[:, -1:]).squeeze(3).transpose(1, 2)
-            gains = gains.repeat_interleave(channels // self.unified_time_size, dim=2)
-            return self.project(values * gains.unsqueeze(2)) + states
-        values = rearrange(values, "b t n (u c) -> b u t (n c)", u=self.unified_time_size)
-        unified = torch.matmul(weights[:, :-1] * gains, values)  # (B, Tu, S, N * channels / Tu)
-        residual = torch.matmul(weights[:, -1], states.flatten(2)).unflatten(2, (num_positions, channels))
-        unified = unified.unflatten(3, (num_positions, -1))
+        gains = weights[:, :-1] * gains
+        one_by_one = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if sums is None and states.shape[1] > 1 and not one_by_one:
+            sums = self.sum_by_products(states, values, weights, gains)
+        else:
+            sums = self.sum_date_by_date(sums, states, values, weights, gains)
         if mask is not None:
+            present = torch.matmul(weights.to(states.dtype), mask[:, None].to(states.dtype))
+            sums.present = present if sums.present is None else sums.present + present
+        return sums
+
+    def sum_by_products(
+        self, states: torch.Tensor, values: torch.Tensor, weights: torch.Tensor, gains: torch.Tensor
+    ) -> STSUNTemporalSums:
+        """Sums over dates in two matrix products: autograd, and a compiled graph, would keep a tensor for each date."""
+        num_positions, channels = states.shape[2:]
+        values = rearrange(values, "b t n (u c) -> b u t (n c)", u=self.unified_time_size)
+        unified = torch.matmul(gains.to(states.dtype), values)  # (B, Tu, S, N * channels / Tu)
+        unified = rearrange(unified, "b u s (n c) -> b s n (u c)", n=num_positions)
+        residual = torch.matmul(weights[:, -1].to(states.dtype), states.flatten(2))
+        return STSUNTemporalSums(unified, residual.unflatten(2, (num_positions, channels)), None)
+
+    def sum_date_by_date(
+        self,
+        sums: STSUNTemporalSums | None,
+        states: torch.Tensor,
+        values: torch.Tensor,
+        weights: torch.Tensor,
+        gains: torch.Tensor,
+    ) -> STSUNTemporalSums:
+        """Sums over dates without rearranging what is as large as all of them, in float32 at least."""
+        repeats = states.shape[-1] // self.unified_time_size
+        dtype = torch.promote_types(states.dtype, torch.float32)
+        gains = rearrange(gains.to(dtype), "b u s t -> b t s 1 u").repeat_interleave(repeats, dim=-1)
+        shares = rearrange(weights[:, -1].to(dtype), "b s t -> b t s 1 1")
+        for date in range(states.shape[1]):
+            value, state = values[:, date, None], states[:, date, None]  # (B, 1, N, channels)
+            if sums is None:
+                sums = STSUNTemporalSums(value * gains[:, date], state * shares[:, date], None)
+            else:
+                sums.unified.addcmul_(value, gains[:, date])
+                sums.residual.addcmul_(state, shares[:, date])
+        return sums
+
+    def forward(self, sums: STSUNTemporalSums, dtype: torch.dtype) -> torch.Tensor:
+        """Sums over all dates -> (B, S, N, channels)."""
+        unified, residual = sums.unified, sums.residual
+        if sums.present is not None:
             # Weights of the dates that hold data at each position, so that the rest speaks for the missing ones.
-            present = torch.matmul(weights, mask[:, None].to(states.dtype)).unsqueeze(-1).clamp(min=1e-6)
-            unified, residual = unified / present[:, :-1], residual / present[:, -1]
-        return residual + self.project(rearrange(unified, "b u s n c -> b s n (u c)"))
+            present = rearrange(sums.present.clamp(min=1e-6), "b u s n -> b s n u")
+            repeats = residual.shape[-1] // self.unified_time_size
+            unified = unified / present[..., :-1].repeat_interleave(repeats, dim=-1)
+            residual = residual / present[..., -1:]
+        return residual.to(dtype) + self.project(unified.to(dtype))
 
     def project(self, unified: torch.Tensor) -> torch.Tensor:
         """(..., channels) of the unified times -> (..., channels)."""
         return self.out_proj(self.activation(torch.cat([unified, -unified[..., self.mean_channels :]], dim=-1)))
+
+
+def any_date(seen: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:
+    """Where a date holds data: (B, 1, N) of the dates before, or None, and the mask (B, T, N) of some more, or None."""
+    if mask is None:
+        return None
+    mask = mask.any(1, keepdim=True)
+    return mask if seen is None else seen | mask
 
 
 # Output
@@ -1200,7 +1283,11 @@ class STSUNModel(STSUNPreTrainedModel):
             output_timestamps=output_timestamps,
             output_date_roles=output_date_roles,
         )
-        return self.apply_weights(pixel_values, pixel_mask, generated, cell_sizes, sizes, **kwargs)
+        dates_at_once = max_dates_at_once(pixel_values, min(cell_sizes))
+        if any(kwargs.get(f"output_{name}", getattr(self.config, f"output_{name}", False)) for name in RECORDED):
+            # What is recorded of a layer is what it gives for all dates.
+            dates_at_once = None
+        return self.apply_weights(pixel_values, pixel_mask, generated, cell_sizes, sizes, dates_at_once, **kwargs)
 
     def generate_weights(
         self,
@@ -1268,35 +1355,41 @@ class STSUNModel(STSUNPreTrainedModel):
         generated: STSUNGeneratedWeights,
         cell_sizes: list[int],
         sizes: list[tuple[int, int]],
+        dates_at_once: int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> STSUNModelOutput:
-        """Everything that depends on pixels; `cell_sizes` and `sizes` as from `resolve_cell_sizes`."""
-        batch_size, num_dates = pixel_values.shape[:2]
+        """Everything that depends on pixels; `cell_sizes` and `sizes` as from `resolve_cell_sizes`.
+
+        `dates_at_once` bounds memory: so many dates are held at a time, `None` = all.
+        """
         pixel_values = pixel_values.to(self.stem.convolution.weight.dtype)
-        cells, cell_mask = self.unify(pixel_values, pixel_mask, generated, cell_sizes, sizes)
-        grid = cells.shape[2:4]
+        num_dates = pixel_values.shape[1]
+        temporal_task, output_task = generated.task[:, None, None].chunk(3, dim=-1)[1:]
+        token_sums = cell_sums = token_mask = cell_mask = None
+        step = dates_at_once or num_dates
+        for first in range(0, num_dates, step):
+            dates = slice(first, first + step)
+            part = generated.select_dates(dates)
+            mask = None if pixel_mask is None else pixel_mask[:, dates]
+            tokens, tokens_with_data, cells, cells_with_data, token_grid, grid = self.encode(
+                pixel_values[:, dates], mask, part, cell_sizes, sizes, **kwargs
+            )
+            token_sums = self.temporal_module.add_dates(
+                token_sums, tokens + temporal_task, tokens_with_data, part.token_weight, part.token_gain
+            )
+            cell_sums = self.cell_temporal_module.add_dates(
+                cell_sums, cells, cells_with_data, part.cell_weight, part.cell_gain
+            )
+            token_mask = any_date(token_mask, tokens_with_data)
+            cell_mask = any_date(cell_mask, cells_with_data)
 
-        tokens, token_mask = self.stem(cells.flatten(0, 1), None if cell_mask is None else cell_mask.flatten(0, 1))
-        token_grid = tokens.shape[1:3]
-        tokens = tokens.flatten(1, 2).unflatten(0, (batch_size, num_dates))
-        if token_mask is not None:
-            token_mask = token_mask.flatten(1).unflatten(0, (batch_size, num_dates))
-        cells = cells.flatten(2, 3)
-        if cell_mask is not None:
-            cell_mask = cell_mask.flatten(2)
-
-        encoder_task, temporal_task, output_task = generated.task[:, None, None].chunk(3, dim=-1)
-        tokens = tokens + encoder_task + generated.scale[:, None, None]
-        for layer in self.encoder_layers:
-            tokens = layer(tokens, generated.encoder_condition, token_grid, token_mask, **kwargs)
-
-        tokens = self.temporal_module(tokens + temporal_task, token_mask, generated.token_weight, generated.token_gain)
-        cells = self.cell_temporal_module(cells, cell_mask, generated.cell_weight, generated.cell_gain)
+        tokens = self.temporal_module(token_sums, tokens.dtype)
+        cells = self.cell_temporal_module(cell_sums, cells.dtype)
         num_outputs = tokens.shape[1]
         if token_mask is not None:
-            token_mask = token_mask.any(1, keepdim=True).expand(-1, num_outputs, -1)
+            token_mask = token_mask.expand(-1, num_outputs, -1)
         if cell_mask is not None:
-            cell_mask = cell_mask.any(1, keepdim=True).expand(-1, num_outputs, -1).flatten(0, 1)
+            cell_mask = cell_mask.expand(-1, num_outputs, -1).flatten(0, 1)
 
         for layer in self.decoder_layers:
             tokens = layer(tokens, generated.decoder_condition, token_grid, token_mask, **kwargs)
@@ -1307,9 +1400,36 @@ class STSUNModel(STSUNPreTrainedModel):
         )
         return STSUNModelOutput(
             last_hidden_state=tokens,
-            feature_maps=feature_maps.unflatten(0, (batch_size, num_outputs)),
+            feature_maps=feature_maps.unflatten(0, (-1, num_outputs)),
             cell_sizes=cell_sizes,
         )
+
+    def encode(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None,
+        generated: STSUNGeneratedWeights,
+        cell_sizes: list[int],
+        sizes: list[tuple[int, int]],
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor | None, tuple[int, int], tuple[int, int]]:
+        """Each date by itself: tokens (B, T, N, D) after the encoder and their mask, cells (B, T, Gh * Gw, E) and
+        theirs, and the grids of both."""
+        batch = pixel_values.shape[:2]
+        cells, cell_mask = self.unify(pixel_values, pixel_mask, generated, cell_sizes, sizes)
+        grid = tuple(cells.shape[2:4])
+        tokens, token_mask = self.stem(cells.flatten(0, 1), None if cell_mask is None else cell_mask.flatten(0, 1))
+        token_grid = tuple(tokens.shape[1:3])
+        tokens = tokens.flatten(1, 2).unflatten(0, batch)
+        if token_mask is not None:
+            token_mask = token_mask.flatten(1).unflatten(0, batch)
+        if cell_mask is not None:
+            cell_mask = cell_mask.flatten(2)
+        encoder_task = generated.task[:, None, None].chunk(3, dim=-1)[0]
+        tokens = tokens + encoder_task + generated.scale[:, None, None]
+        for layer in self.encoder_layers:
+            tokens = layer(tokens, generated.encoder_condition, token_grid, token_mask, **kwargs)
+        return tokens, token_mask, cells.flatten(2, 3), cell_mask, token_grid, grid
 
     def unify(
         self,
@@ -1644,7 +1764,12 @@ class STSUNFoldedModel(nn.Module):
         pixel_mask = mask_if_needed(pixel_mask)
         generated = STSUNGeneratedWeights(**{name: getattr(self, name) for name in self.names})
         outputs = self.model.stsun.apply_weights(
-            pixel_values, pixel_mask, generated, [self.cell_size] * batch_size, [(height, width)] * batch_size
+            pixel_values,
+            pixel_mask,
+            generated,
+            [self.cell_size] * batch_size,
+            [(height, width)] * batch_size,
+            dates_at_once=max_dates_at_once(pixel_values, self.cell_size),
         )
         weights = self.category_weight, self.category_bias
         logits = self.model.map_classes(outputs, *weights, (height, width), pixel_mask)

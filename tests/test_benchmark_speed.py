@@ -33,6 +33,30 @@ def test_a_setting_is_measured(tmp_path):
     assert 2.5 < float(row["training_gflop"]) / float(row["forward_gflop"]) < 3.5
 
 
+def test_a_preset_is_timed_beside_networks_of_libraries(tmp_path):
+    pytest.importorskip("monai", reason="pip install 'stsun[benchmark]'")
+    result = run("--peers", "--settings", "2,3,64", "--seconds", 0.01, "--output_dir", tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader((tmp_path / "peers.csv").open()))
+    assert [row["network"].split()[0] for row in rows] == ["tiny", "SegFormer-b0", "U-Net-resnet34", "U-Net"]
+    # Published sizes: SegFormer-b0 has 3.7 million parameters, a ResNet-34 21.3 million and its decoder some more.
+    assert float(rows[1]["parameters_m"]) == pytest.approx(3.7, abs=0.1)
+    assert 21 < float(rows[2]["parameters_m"]) < 26
+    assert float(rows[0]["forward_relative"]) == float(rows[0]["step_relative"]) == 1
+    assert float(rows[2]["forward_relative"]) == pytest.approx(
+        float(rows[2]["forward_cpu_s"]) / float(rows[0]["forward_cpu_s"])
+    )
+    report = (tmp_path / "peers.md").read_text()
+    assert "monai" in report
+    assert len({line.count("|") for line in report.splitlines() if line.startswith("|")}) == 1
+
+
+def test_peers_are_measured_on_a_cpu_in_float32(tmp_path):
+    result = run("--peers", "--dtype", "bfloat16", "--output_dir", tmp_path)
+    assert result.returncode == 2
+    assert "--peers measures CPU time in float32" in result.stderr
+
+
 def write_scores(folder, preset, seed, score, bfloat16=False):
     folder.mkdir(parents=True)
     training = {"preset": preset, "config": "{}", "steps": 10, "batch_size": 8, "seed": seed}

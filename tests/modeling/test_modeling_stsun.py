@@ -658,13 +658,66 @@ def test_the_temporal_module_leaves_out_dates_where_they_hold_no_data():
     mask[:, 0] = True
     weights = module.generate_weights(date_states, date_mask)
     spoilt = torch.where(mask.unsqueeze(-1), states, 1e3)
-    assert_close(module(spoilt, mask, *weights), module(states, mask, *weights), **CLOSE)
+
+    def over_time(states, mask):
+        return module(module.add_dates(None, states, mask, *weights), states.dtype)
+
+    assert_close(over_time(spoilt, mask), over_time(states, mask), **CLOSE)
     # The residual is a mean: where all dates that hold data agree, it is what they say, however many they are.
     module.out_proj.weight.zero_()
     module.out_proj.bias.zero_()
     same = states[:, :1].expand(-1, 5, -1, -1)
     expected = states[:, :1].expand(-1, 3, -1, -1)
-    assert_close(module(same, mask, *weights), expected, **CLOSE)
+    assert_close(over_time(same, mask), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("dates_at_once", [1, 2, 5])
+def test_dates_may_be_added_in_any_portions(dates_at_once, masked):
+    torch.manual_seed(0)
+    module = STSUNModel(small_config()).temporal_module
+    states, date_states = torch.randn(2, 5, 7, 32), torch.randn(2, 3, 5, 16)
+    mask = torch.rand(2, 5, 7) > 0.4 if masked else None
+    weights, gains = module.generate_weights(date_states, torch.ones(2, 5, dtype=torch.bool))
+    expected = module(module.add_dates(None, states, mask, weights, gains), torch.float32).detach()
+    sums = None
+    with torch.no_grad():
+        for first in range(0, 5, dates_at_once):
+            dates = slice(first, first + dates_at_once)
+            part = None if mask is None else mask[:, dates]
+            sums = module.add_dates(sums, states[:, dates], part, weights[..., dates], gains[..., dates])
+        assert_close(module(sums, torch.float32), expected, **CLOSE)
+
+
+@torch.no_grad()
+@few
+@given(shape=shapes, cells=st.sampled_from([1, 500, 10_000]))
+def test_a_series_gives_the_same_whatever_is_held_of_it_at_once(exact_model, shape, cells):
+    sample = make_sample(**shape)
+    with pytest.MonkeyPatch.context() as patch:
+        expected = exact_model(**sample, output_hidden_states=True)
+        assert expected.hidden_states[0].shape[1] == shape["num_dates"]
+        patch.setitem(kernels_stsun.CELLS_AT_ONCE, "cpu", cells)
+        assert_close(exact_model(**sample).logits, expected.logits, **CLOSE)
+        folded = exact_model.fold_metadata(**sample)
+        assert_close(folded(sample["pixel_values"], sample["pixel_mask"]), expected.logits, **CLOSE)
+
+
+@torch.no_grad()
+def test_a_mask_that_masks_nothing_is_no_mask(model):
+    sample = make_sample(5)
+    full = sample | {"pixel_mask": torch.ones_like(sample["pixel_mask"])}
+    assert_close(model(**full).logits, model(**sample | {"pixel_mask": None}).logits, rtol=0, atol=0)
+
+
+def test_every_parameter_of_the_temporal_module_takes_part_in_training_on_one_date():
+    torch.manual_seed(0)
+    model = STSUNForDensePrediction(small_config()).train()
+    sample = make_sample(6, num_dates=1, num_outputs=1)
+    model(**sample, labels=torch.randint(4, (1, 1, 13, 9))).loss.backward()
+    for module in (model.stsun.temporal_module, model.stsun.cell_temporal_module):
+        assert all(parameter.grad is not None for parameter in module.parameters())
+        assert module.attention_weight.weight.grad.abs().max() == 0
 
 
 def test_every_parameter_gets_a_gradient():
