@@ -177,7 +177,9 @@ def identify(where: str, label: str, statements: BandStatements, sensor: Sensor 
     lengths: dict[str, float | None] = {}
     for field, stated in (("center_nm", center), ("fwhm_nm", width)):
         from_table = getattr(record.band, field) if record else None
-        if stated and not (stated.weak and from_table is not None):
+        # Of values that agree within the last digit, the table's is the more precise one, and the same for all files.
+        agrees = stated and from_table is not None and abs(stated.value.value - from_table) <= stated.value.tolerance
+        if stated and not agrees and not (stated.weak and from_table is not None):
             lengths[field], sources[field] = stated.value.value, stated.source
         else:
             lengths[field], sources[field] = from_table, missing if from_table is None else table
