@@ -172,6 +172,14 @@ def bands_without_data(folder):
 
 TRAIN, TRAIN_IMAGE = ("samples", 0), ("samples", 0, "images", 0)
 
+
+def of_a_later_baseline(folder):
+    path = "images/S2A_MSIL2A_20230101T101010_N0509_R022_T33UUP_20230101T121212/train0.tif"
+    (folder.root / path).parent.mkdir()
+    write(folder.root / path, image(0).astype("uint16"))
+    folder.json["samples"][0]["images"][0]["path"] = path
+
+
 BROKEN = {
     "an image is missing": (files("images/train1.tif"), r"train1.tif does not exist"),
     "a label map is missing": (files(LABEL), r"labels.train.tif of sample 'train' cannot be read"),
@@ -229,6 +237,7 @@ BROKEN = {
         r"val1.tif.*nodata",
     ),
     "a contradicting wavelength": (states("images/val1.tif", band_tags={"wavelength_nm": "833"}), r"val1.tif.*833"),
+    "a contradicting product": (of_a_later_baseline, r"train0.tif states two scales: .*dataset.json.* -0.1 .*S2A_"),
     "a contradicting kind": (states("images/val1.tif", band_tags={"kind": "thermal"}), r"val1.tif.*thermal"),
 }  # fmt: skip
 

@@ -377,6 +377,14 @@ def test_stated_gsds_agree_and_hints_yield(stated, expected):
         assert _gsd_fact([file], grid, None, None).value == expected
 
 
+def test_the_table_is_more_precise_than_a_rounded_wavelength(tmp_path):
+    """So that a rounded wavelength of one file does not make its bands others than those of the next."""
+    tags = {"platform": "Sentinel-2A"}
+    for stated, expected in (({}, 664.6), ({"wavelength_nm": "665"}, 664.6), ({"wavelength_nm": "662.5"}, 662.5)):
+        path = write(tmp_path / "a.tif", ramp(1), descriptions=["B04"], tags=tags, band_tags=[stated])
+        assert bands_of(path)[0].center_nm == expected
+
+
 def test_control_points_alone_are_no_georeference(tmp_path):
     points = [rasterio.control.GroundControlPoint(r, c, 10 + c, 50 - r) for r, c in [(0, 0), (0, 5), (4, 0)]]
     path = tmp_path / "a.tif"
