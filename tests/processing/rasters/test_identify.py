@@ -13,10 +13,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from stsun_processing.metadata import Band
-from stsun_processing.rasters.acquisition import _gsd_fact
-from stsun_processing.rasters.date_files import DateFile
-from stsun_processing.rasters.grids import Grid
-from stsun_processing.rasters.records import RasterError, Stated, Statements
+from stsun_processing.rasters.records import RasterError
 from stsun_processing.rasters.sensors import sensor_bands
 from stsun_processing.rasters.series import open_series, read_series
 from tests.processing.rasters.raster_files import CORPUS, RED, bands_of, fact, needs_corpus, ramp, write
@@ -300,20 +297,6 @@ def test_two_dates_of_one_file_are_refused(tmp_path, tags, name):
         assert opened.series.acquisitions[0].datetime == datetime(2021, 7, 23)
 
 
-@pytest.mark.parametrize("name", ["y.tif", "y_20200101.tif"])
-def test_the_date_of_a_band_goes_before_that_in_the_file_name(tmp_path, name):
-    path = write(tmp_path / name, ramp(), band_tags=[{"datetime": "2021-05-05T10:00:00"}])
-    assert read_series(path, bands=[RED]).acquisitions[0].datetime == datetime(2021, 5, 5, 10)
-
-
-@pytest.mark.parametrize("date", ["2021-05-05", "2021-07-25"])
-def test_the_date_of_a_band_must_be_that_of_its_file(tmp_path, date):
-    tags = {"TIMESTAMP": "2021-07-23"}
-    path = write(tmp_path / "a.tif", ramp(), tags=tags, band_tags=[{"datetime": date}])
-    with pytest.raises(RasterError, match=r"two dates.*stacked=.*dates=\[...\]"):
-        open_series(path, bands=[RED])
-
-
 def test_files_of_one_date_must_be_of_one_date(tmp_path):
     files = [write(tmp_path / f"2021-07-{day}_B{day}.tif", ramp()) for day in (10, 12)]
     with pytest.raises(RasterError, match="different times"):
@@ -353,28 +336,6 @@ def test_gsd_is_metres_on_the_ground(tmp_path, crs, transform, expected, toleran
         assert (series.transform is None) == (transform is None)
     with open_series(path, bands=[RED], gsd_m=3) as opened:
         assert opened.series.gsd_m == 3
-
-
-@pytest.mark.parametrize(
-    ("stated", "expected"),
-    [
-        (((10, True),), 10),
-        (((10, True), (20, False)), 20),
-        (((20, False), (10, True)), 20),
-        (((20, False), (20.5, False)), 20),
-        (((20, False), (99, False)), None),
-        (((10, True), (20, False), (99, False)), None),
-    ],
-)
-def test_stated_gsds_agree_and_hints_yield(stated, expected):
-    own = Statements(gsd_m=tuple(Stated(value, f"{value:g}", weak) for value, weak in stated))
-    file = DateFile("a.tif", (1,), [], [], own, None, "", None)
-    grid = Grid("a.tif", None, None, (4, 5))
-    if expected is None:
-        with pytest.raises(RasterError, match=r"two ground sampling distances: 20 m .*99 m .*--gsd"):
-            _gsd_fact([file], grid, None, None)
-    else:
-        assert _gsd_fact([file], grid, None, None).value == expected
 
 
 def test_the_table_is_more_precise_than_a_rounded_wavelength(tmp_path):
