@@ -128,7 +128,8 @@ def _band(
     dates, _ = dates_of(fields)
     if not dates and (period := date_in_name(dataset.descriptions[index - 1] or "")):
         dates = [Stated(period, "description")]
-    nodata = dataset.nodatavals[index - 1]
+    # Where a colour as a whole means missing, GDAL's mask says so; each of its numbers alone does not.
+    nodata = None if "nodata_values" in of_file else dataset.nodatavals[index - 1]
     # Attributes of CF, which rioxarray writes as tags of the file.
     attributes = {**of_file, **fields}
     return BandStatements(

@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -203,3 +204,16 @@ def test_alpha_and_a_mask_both_hide_pixels(tmp_path):
         path = four_bytes(tmp_path / "a.tif", fourth=fourth, mask=mask)
     (valid,) = read_series(path).valid
     assert valid.tolist() == ((fourth > 0) & (mask > 0)).tolist()
+
+
+def test_a_transparent_colour_is_missing_as_a_whole(tmp_path):
+    pixels = np.full((8, 8, 3), 200, "uint8")
+    pixels[0, 0] = (10, 20, 30)
+    pixels[1, 1] = (10, 99, 98)
+    Image.fromarray(pixels).save(tmp_path / "a.png", transparency=(10, 20, 30))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        valid = read_series([tmp_path / "a.png"]).valid[0]
+    expected = np.ones((8, 8), bool)
+    expected[0, 0] = False
+    np.testing.assert_array_equal(valid.reshape(-1, 8, 8).all(0), expected)
