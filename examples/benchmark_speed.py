@@ -162,6 +162,8 @@ def measure(arguments: argparse.Namespace, preset: str, setting: tuple[int, int,
     device, dtype, batch = arguments.device, DTYPES[arguments.dtype], arguments.batch_size
     torch.manual_seed(0)
     model = make_model(preset).to(device, dtype, memory_format=torch.channels_last).eval()
+    if device == "cpu" and dtype == torch.bfloat16:
+        model.set_attn_implementation("cpu_matmul")
     inputs = make_inputs(*setting, batch, device)
     mixed = nullcontext() if dtype == torch.float32 else torch.autocast(torch.device(device).type, dtype)
     call = torch.compile(model) if arguments.compile else model

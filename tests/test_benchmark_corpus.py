@@ -249,11 +249,17 @@ def test_content_time_starts_as_the_mean_of_the_metadata(benchmark, masked):
     mask = torch.rand(2, 5, 7) < 0.6
     mask[:, 0] = True
     weights, gains = torch.randn(2, 5, 3, 5).softmax(-1), torch.randn(2, 4, 3, 5)
-    given = states, mask if masked else None, weights, gains
-    torch.testing.assert_close(content(*given), plain(*given), rtol=1e-4, atol=1e-5)
+    mask = mask if masked else None
+
+    def over_time(module):
+        return module(module.add_dates(None, states, mask, weights, gains), states.dtype)
+
+    torch.testing.assert_close(over_time(content), over_time(plain), rtol=1e-4, atol=1e-5)
     with torch.no_grad():
         content.content.weight.normal_()
-    assert not torch.allclose(content(*given), plain(*given), atol=1e-2)
+    assert not torch.allclose(over_time(content), over_time(plain), atol=1e-2)
+    with pytest.raises(ValueError, match="all dates at once"):
+        content.add_dates(content.add_dates(None, states, mask, weights, gains), states, mask, weights, gains)
 
 
 def test_ranks_share_ties_and_scores_of_tasks_are_averaged(benchmark):
