@@ -177,9 +177,7 @@ def identify(where: str, label: str, statements: BandStatements, sensor: Sensor 
     lengths: dict[str, float | None] = {}
     for field, stated in (("center_nm", center), ("fwhm_nm", width)):
         from_table = getattr(record.band, field) if record else None
-        # Of values that agree within the last digit, the table's is the more precise one, and the same for all files.
-        agrees = stated and from_table is not None and abs(stated.value.value - from_table) <= stated.value.tolerance
-        if stated and not agrees and not (stated.weak and from_table is not None):
+        if stated and not ((stated.weak or stated.nominal) and from_table is not None):
             lengths[field], sources[field] = stated.value.value, stated.source
         else:
             lengths[field], sources[field] = from_table, missing if from_table is None else table
@@ -229,7 +227,7 @@ def _one_length(where: str, what: str, stated: Sequence[Stated[Quantity]]) -> St
                     f"{two.value.value:g} ({two.source}). Correct one, or {_BANDS_REMEDY}."
                 )
     # GDAL's IMAGERY domain is rounded to 1 nm: of values that agree, the one with most digits is the best.
-    return min(stated, key=lambda one: one.value.tolerance, default=None)
+    return min(stated, key=lambda one: (one.nominal, one.value.tolerance), default=None)
 
 
 def merely_counts(name: Stated[str]) -> bool:

@@ -53,11 +53,14 @@ class Stated(Generic[T]):
         value: what is stated.
         source: where it stands, as people would say it: `tag wavelength_nm`, `STAC eo:bands center_wavelength`.
         weak: whether it is a hint (a file's name, the colour a band is shown in) that any other statement overrules.
+        nominal: whether it speaks of all files of a data set alike, so that what a file says, or the table of its
+            sensor, is used where both agree.
     """
 
     value: T
     source: str
     weak: bool = False
+    nominal: bool = False
 
 
 @dataclass(frozen=True)

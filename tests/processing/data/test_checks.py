@@ -13,6 +13,7 @@ from stsun_processing.data.datasets import FolderDataset
 from stsun_processing.data.description import DatasetDescription, DatasetError
 from stsun_processing.data.inspection import inspect_dataset
 from stsun_processing.data.statistics import band_statistics
+from stsun_processing.rasters.series import open_series
 from tests.processing.data.test_datasets import HEIGHT, SHIFTED, WIDTH, Folder, image, write
 
 LABEL = "labels/train.tif"
@@ -323,6 +324,21 @@ def test_masks_of_0_and_255_are_read_where_255_is_a_class(folder, change):
 
 
 CORPUS = os.environ.get("STSUN_CORPUS")
+
+
+def test_a_file_that_names_its_sensor_has_the_bands_of_its_table_in_training_as_in_prediction(folder):
+    """Prediction knows nothing of dataset.json, which says 665 nm."""
+    path = folder.root / "images/train0.tif"
+    states("images/train0.tif", {"platform": "Sentinel-2A"})(folder)
+    names("images/train0.tif", "B04", "B08", "DEM")(folder)
+    with rasterio.open(path, "r+") as opened:
+        opened.update_tags(3, kind="elevation")
+    first, second = FolderDataset(folder.root, "train")[0].series.acquisitions
+    with open_series(path) as opened:
+        predicted = opened.series.acquisitions[0]
+    assert [first.bands[0].center_nm, second.bands[0].center_nm] == [664.6, 665]
+    pairs = list(zip(first.bands[:2], predicted.bands, strict=False))
+    assert [(one.center_nm, one.fwhm_nm) for one, _ in pairs] == [(two.center_nm, two.fwhm_nm) for _, two in pairs]
 
 
 @pytest.mark.skipif(not CORPUS, reason="STSUN_CORPUS does not name a folder of data sets with dataset.json files")

@@ -338,14 +338,6 @@ def test_gsd_is_metres_on_the_ground(tmp_path, crs, transform, expected, toleran
         assert opened.series.gsd_m == 3
 
 
-def test_the_table_is_more_precise_than_a_rounded_wavelength(tmp_path):
-    """So that a rounded wavelength of one file does not make its bands others than those of the next."""
-    tags = {"platform": "Sentinel-2A"}
-    for stated, expected in (({}, 664.6), ({"wavelength_nm": "665"}, 664.6), ({"wavelength_nm": "662.5"}, 662.5)):
-        path = write(tmp_path / "a.tif", ramp(1), descriptions=["B04"], tags=tags, band_tags=[stated])
-        assert bands_of(path)[0].center_nm == expected
-
-
 def test_control_points_alone_are_no_georeference(tmp_path):
     points = [rasterio.control.GroundControlPoint(r, c, 10 + c, 50 - r) for r, c in [(0, 0), (0, 5), (4, 0)]]
     path = tmp_path / "a.tif"
