@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._runtime import prepare_process
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -435,6 +436,9 @@ def _sensors(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 2 where the input was refused."""
+    if argv is None:
+        # The process is the command's own, and torch is not loaded yet.
+        prepare_process()
     arguments = build_parser().parse_args(argv)
     command = {"demo": _demo, "inspect": _inspect, "convert": _convert, "predict": _predict, "sensors": _sensors}[
         arguments.command

@@ -90,6 +90,9 @@ def load_checkpoint(
         None, config=config, state_dict=dict(_tensors(name, files)), dtype=dtype
     )
     model.config.name_or_path = str(name)
+    if model.dtype == torch.bfloat16:
+        # Faster on CPUs with instructions for it; elsewhere the same as sdpa.
+        model.set_attn_implementation("cpu_matmul")
     processor = _read_processor(name, revision)
     processor.check_config(model.config)
     # As activations are laid out: the weights of convolutions are then not rearranged at every pass.
