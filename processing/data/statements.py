@@ -171,7 +171,7 @@ class DatasetStatements:
 
 def _band_statements(described: DescribedBand, keeps_nan: bool) -> BandStatements:
     band, source = described.band, described.source
-    unit = getattr(band, "unit", None)
+    unit = band.unit
     scaling = None
     if described.scaling_source:
         scale = 1.0 if described.scale is None else described.scale

@@ -65,7 +65,7 @@ class _Moments:
             "kind": band.kind,
             "polarisation": band.polarisation,
             "center_nm": band.center_nm,
-            "unit": getattr(band, "unit", None),
+            "unit": band.unit,
         }
         known = {key: value for key, value in described.items() if value is not None}
         return {**known, "mean": float(self.mean), "std": float(np.sqrt(self.squares / self.count))}
@@ -165,7 +165,7 @@ def _ambiguous(samples: Iterable[SampleRecord]) -> set[_Physics]:
 
 def _physics(band: Band, by_name: Collection[_Physics]) -> _Physics:
     name = band.name if band.center_nm is None and band.kind in _NAMED_KINDS else None
-    physics = (band.type, band.center_nm, getattr(band, "unit", None), name)
+    physics = (band.type, band.center_nm, band.unit, name)
     return (*physics[:3], band.name) if physics in by_name else physics
 
 

@@ -138,10 +138,7 @@ def _picture(files: Sequence[DateFile]) -> list[Identity] | None:
     sensor = find_sensor(RGB_SENSOR)
     for colour, called in zip(found, names_of(files), strict=True):
         # A composite shows near infrared as red: what bands are called goes before what they are shown as.
-        if any(
-            [record.band.name for record in sensor.match(name)] != [sensor.match(colour)[0].band.name]
-            for name in called
-        ):
+        if any(sensor.match(name) != sensor.match(colour) for name in called):
             return None
     files[0].sensor = sensor
     files[0].sensor_source = "colours red, green and blue of the file, nominal"
